@@ -1,0 +1,101 @@
+//! Who asks, by which credential, from where, and when: goes into every operation.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::{Name, NamespaceId, Timestamp, TokenId, TokenRole};
+
+/// Who acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    Anonymous,
+    User {
+        id: NamespaceId,
+        name: Name,
+    },
+    /// A background job, by its name.
+    System(&'static str),
+    /// A person at the machine itself, through the command line.
+    Operator,
+}
+
+/// How they proved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    None,
+    Token {
+        id: TokenId,
+        role: TokenRole,
+    },
+    /// The command line on the hub's own machine, or a job.
+    Local,
+}
+
+/// The time, as the system or as a test has it.
+#[derive(Debug, Clone, Default)]
+pub enum Clock {
+    #[default]
+    System,
+    Test(Arc<AtomicI64>),
+}
+
+impl Clock {
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => system_now(),
+            Self::Test(millis) => Timestamp::from_millis(millis.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+/// The one place that reads the system's clock.
+fn system_now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub actor: Actor,
+    pub credential: Credential,
+    pub request_id: String,
+    pub address: Option<IpAddr>,
+    pub user_agent: Option<String>,
+    pub now: Timestamp,
+}
+
+impl Context {
+    /// A job of ours.
+    pub fn system(job: &'static str, clock: &Clock) -> Self {
+        Self::local(Actor::System(job), clock)
+    }
+
+    /// A person at the command line.
+    pub fn operator(clock: &Clock) -> Self {
+        Self::local(Actor::Operator, clock)
+    }
+
+    fn local(actor: Actor, clock: &Clock) -> Self {
+        Self {
+            actor,
+            credential: Credential::Local,
+            request_id: String::new(),
+            address: None,
+            user_agent: None,
+            now: clock.now(),
+        }
+    }
+
+    pub fn user_id(&self) -> Option<NamespaceId> {
+        match &self.actor {
+            Actor::User { id, .. } => Some(*id),
+            Actor::Anonymous | Actor::System(_) | Actor::Operator => None,
+        }
+    }
+
+    pub fn is_anonymous(&self) -> bool {
+        self.actor == Actor::Anonymous
+    }
+}

@@ -1,0 +1,51 @@
+//! Every limit that has no setting, in one place.
+
+/// Longest path of a file in a repository, in bytes.
+pub const MAX_PATH_BYTES: usize = 1024;
+/// Longest single segment of a path, in bytes: what common file systems take.
+pub const MAX_SEGMENT_BYTES: usize = 255;
+/// Longest repository name (the clients enforce the same).
+pub const MAX_REPO_NAME: usize = 96;
+/// Longest user or organisation name.
+pub const MAX_NAMESPACE_NAME: usize = 42;
+/// Longest branch, tag or other ref, in bytes.
+pub const MAX_REF_BYTES: usize = 255;
+
+/// Files above this size go to large-file storage; git keeps a pointer.
+pub const MAX_REGULAR_FILE_BYTES: u64 = 10 * 1024 * 1024;
+/// Largest file that a repository can hold.
+pub const MAX_FILE_BYTES: u64 = 5 * 1024 * 1024 * 1024 * 1024;
+/// Operations in one commit.
+pub const MAX_COMMIT_OPERATIONS: usize = 25_000;
+/// Bytes of one commit request.
+pub const MAX_COMMIT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Files in one preupload call.
+pub const MAX_PREUPLOAD_FILES: usize = 1000;
+/// Paths in one paths-info call.
+pub const MAX_PATHS_INFO: usize = 2000;
+/// Entries of one page of a tree, and of one page with `expand`.
+pub const TREE_PAGE: usize = 1000;
+pub const TREE_PAGE_EXPANDED: usize = 100;
+/// Rows of one page of a list.
+pub const LIST_PAGE_MAX: usize = 1000;
+/// Bytes of a JSON request that is not a commit.
+pub const MAX_JSON_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a README whose metadata is read.
+pub const MAX_CARD_BYTES: usize = 2 * 1024 * 1024;
+/// Title and description of a commit.
+pub const MAX_COMMIT_TITLE: usize = 1024;
+pub const MAX_COMMIT_MESSAGE: usize = 64 * 1024;
+
+/// Bytes of one xorb and of one shard on the wire (reference: Xet protocol 1.1.0).
+pub const MAX_XORB_BYTES: usize = 64 * 1024 * 1024;
+pub const MAX_XORB_CHUNKS: usize = 8192;
+pub const MAX_CHUNK_BYTES: usize = 128 * 1024;
+pub const MAX_SHARD_BYTES: usize = 64 * 1024 * 1024;
+
+/// How long a Xet token, a signed link or an upload link lives, in seconds.
+pub const XET_TOKEN_SECONDS: i64 = 15 * 60;
+pub const SIGNED_LINK_SECONDS: i64 = 15 * 60;
+pub const UPLOAD_LINK_SECONDS: i64 = 6 * 3600;
+
+/// Life of a new token where nobody says otherwise, in days.
+pub const TOKEN_DEFAULT_DAYS: i64 = 90;

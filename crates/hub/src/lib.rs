@@ -1,0 +1,97 @@
+//! The operations of the hub: accounts, access, repositories, commits, large files, jobs.
+//!
+//! The only place that decides. Knows no HTTP; the presentations know no SQL. Every operation
+//! takes the `Context` of its caller and the permit (`Access`) for what it touches, changes
+//! things in one transaction, and ends it with an event.
+
+pub mod access;
+pub mod accounts;
+pub mod auth;
+pub mod jobs;
+pub mod ledger;
+mod problem;
+pub mod tokens;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bastide_blobs::Blobs;
+use bastide_core::{Clock, Visibility};
+use bastide_git::Cache;
+use bastide_store::Db;
+use bastide_vault::Keys;
+
+pub use problem::Problem;
+
+/// What an operator decides, in its ready form.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How clients reach us: scheme, host and port, without a slash at the end.
+    pub public_url: String,
+    /// Who sees a new repository when nobody says.
+    pub default_visibility: Visibility,
+    /// The folder of the journal, of temporary files and of caches.
+    pub data: PathBuf,
+    /// Days that read records are kept.
+    pub read_record_days: i64,
+    /// LFS uploads larger than this are offered in parts.
+    pub lfs_multipart_bytes: u64,
+    /// Seconds between a thing becoming garbage and its bytes being removed.
+    pub gc_grace_seconds: i64,
+}
+
+impl Config {
+    pub fn new(data: PathBuf, public_url: impl Into<String>) -> Self {
+        Self {
+            public_url: public_url.into(),
+            default_visibility: Visibility::Internal,
+            data,
+            read_record_days: 180,
+            lfs_multipart_bytes: 1 << 30,
+            gc_grace_seconds: 86_400,
+        }
+    }
+}
+
+/// The parts that a hub is made of.
+pub struct Parts {
+    pub config: Config,
+    pub db: Db,
+    pub blobs: Blobs,
+    pub git: Cache,
+    pub keys: Keys,
+    pub clock: Clock,
+}
+
+/// A whole hub. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+pub struct Inner {
+    pub config: Config,
+    pub(crate) db: Db,
+    pub(crate) blobs: Blobs,
+    pub(crate) git: Cache,
+    pub(crate) keys: Keys,
+    pub(crate) clock: Clock,
+    pub(crate) last_uses: auth::LastUses,
+}
+
+impl Hub {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { config, db, blobs, git, keys, clock } = parts;
+        let last_uses = auth::LastUses::default();
+        Self(Arc::new(Inner { config, db, blobs, git, keys, clock, last_uses }))
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl std::ops::Deref for Hub {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}

@@ -1,0 +1,21 @@
+//! The database: every query, on SQLite and PostgreSQL alike, and the ledger's tables.
+//!
+//! Functions that read or change a repository or a namespace take a permit (`permit::Access`);
+//! functions that change take the `WriteTx`, which ends well only with an event. The one
+//! exception is `gate`: the facts from which `hub::access` decides.
+
+pub mod accounts;
+pub mod db;
+mod error;
+pub mod gate;
+pub mod jobs;
+pub mod ledger;
+mod migrate;
+pub mod permit;
+pub mod refs;
+pub mod repos;
+pub mod search;
+pub mod settings;
+
+pub use db::{Db, Reader, WriteTx};
+pub use error::StoreError;

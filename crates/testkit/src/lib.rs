@@ -1,0 +1,139 @@
+//! A whole hub in a temporary folder: the real router, no sockets, a clock that the test moves,
+//! jobs that run when told to. A test that leaves jobs behind fails.
+
+mod client;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bastide_blobs::Blobs;
+use bastide_core::{Clock, Context, Name, Role, TokenRole, Visibility};
+use bastide_git::Cache;
+use bastide_hub::accounts::NewUser;
+use bastide_hub::access::Admin;
+use bastide_hub::tokens::TokenRequest;
+use bastide_hub::{Config, Hub, Parts};
+use bastide_store::Db;
+use bastide_vault::Keys;
+
+pub use client::{Client, Reply};
+
+/// Where the test clock starts: a day in November 2026.
+const START_MS: i64 = 1_795_500_000_000;
+pub const PUBLIC_URL: &str = "http://hub.test";
+
+/// A hub for one test.
+pub struct TestHub {
+    pub hub: Hub,
+    pub router: axum::Router,
+    time: Arc<AtomicI64>,
+    folder: tempfile::TempDir,
+}
+
+impl TestHub {
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A hub whose settings `change` has changed.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let blobs = Blobs::folder(&folder.path().join("blobs")).expect("a folder for blobs");
+        Self::build(folder, blobs, change).await
+    }
+
+    /// A hub over other blobs: an object store, or one that fails on demand.
+    pub async fn over(blobs: impl FnOnce(&Path) -> Blobs) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let blobs = blobs(folder.path());
+        Self::build(folder, blobs, |_| {}).await
+    }
+
+    async fn build(folder: tempfile::TempDir, blobs: Blobs, change: impl FnOnce(&mut Config)) -> Self {
+        let data = folder.path();
+        let mut config = Config::new(data.to_owned(), PUBLIC_URL);
+        change(&mut config);
+        let time = Arc::new(AtomicI64::new(START_MS));
+        let parts = Parts {
+            config,
+            db: Db::open_sqlite(&data.join("bastide.db")).await.expect("a database"),
+            blobs,
+            git: Cache::new(data.join("cache/git")),
+            keys: Keys::load_or_create(&data.join("keys")).expect("keys"),
+            clock: Clock::Test(Arc::clone(&time)),
+        };
+        let hub = Hub::new(parts);
+        let router = bastide_api::router(hub.clone());
+        Self { hub, router, time, folder }
+    }
+
+    pub fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn advance_seconds(&self, seconds: i64) {
+        self.time.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+
+    pub fn operator(&self) -> Context {
+        Context::operator(self.hub.clock())
+    }
+
+    pub fn anonymous(&self) -> Client {
+        Client::new(self.router.clone(), None)
+    }
+
+    /// A new user, with a write token.
+    pub async fn user(&self, name: &str) -> Client {
+        let name: Name = name.parse().expect("a name");
+        let email = format!("{name}@example.org");
+        let new = NewUser { name: name.clone(), full_name: None, email, is_admin: false };
+        self.hub.add_user(&self.operator(), &new).await.expect("a new user");
+        self.token(name.as_str(), TokenRole::Write).await
+    }
+
+    /// One more token for a user.
+    pub async fn token(&self, user: &str, role: TokenRole) -> Client {
+        let context = self.operator();
+        let access = self.hub.access(&context).namespace::<Admin>(&user.parse().expect("a name")).await;
+        let request = TokenRequest { name: format!("{role} for tests"), role, days: None };
+        let token = self.hub.create_token(&context, &access.expect("access"), request).await.expect("a token");
+        Client::new(self.router.clone(), Some(token.text.as_str().to_owned()))
+    }
+
+    /// A new organisation with these members besides its owner.
+    pub async fn org(&self, name: &str, owner: &str, members: &[(&str, Role)]) {
+        let context = self.operator();
+        let gate = self.hub.access(&context);
+        let owner = gate.namespace::<Admin>(&owner.parse().expect("a name")).await.expect("the owner");
+        let name: Name = name.parse().expect("a name");
+        self.hub.add_org(&context, &name, &owner).await.expect("a new organisation");
+        let org = gate.namespace::<Admin>(&name).await.expect("the organisation");
+        for (user, role) in members {
+            let user = user.parse().expect("a name");
+            self.hub.set_member(&context, &org, &user, Some(*role)).await.expect("a member");
+        }
+    }
+
+    /// Runs every job that is due.
+    pub async fn run_jobs(&self) -> usize {
+        self.hub.run_due_jobs().await.expect("jobs that succeed")
+    }
+
+    /// The end of a test: no job is left, none has failed, and the ledger holds.
+    pub async fn finish(self) {
+        self.run_jobs().await;
+        let (waiting, failed) = self.hub.job_counts().await.expect("job counts");
+        assert_eq!((waiting, failed), (0, 0), "jobs that wait, jobs that failed");
+        let report = self.hub.verify_ledger().await.expect("a ledger that can be read");
+        assert!(report.problems.is_empty(), "the ledger is wrong: {:?}", report.problems);
+    }
+}
+
+impl TestHub {
+    /// Makes `visibility` the one that new repositories get.
+    pub async fn open() -> Self {
+        Self::with(|config| config.default_visibility = Visibility::Public).await
+    }
+}

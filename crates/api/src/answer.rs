@@ -1,0 +1,116 @@
+//! How problems look on the wire: status, `X-Error-Code`, `X-Error-Message` and a JSON body.
+//! Clients decide by the headers and show the texts.
+
+use axum::response::{IntoResponse, Response};
+use bastide_core::RepoPath;
+use bastide_hub::Problem;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+pub const X_ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
+pub const X_ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
+pub const X_REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What went wrong with a request, in the form that handlers return.
+#[derive(Debug)]
+pub enum Failure {
+    Problem(Problem),
+    /// The repository is at another path, or spelled otherwise: the middleware, which knows the
+    /// whole address, answers with a redirect.
+    Moved(Box<(RepoPath, RepoPath)>),
+}
+
+pub type Answer<T> = Result<T, Failure>;
+
+impl<P: Into<Problem>> From<P> for Failure {
+    fn from(problem: P) -> Self {
+        Self::Problem(problem.into())
+    }
+}
+
+/// Marks a response that `middleware` turns into a redirect from the first to the second path.
+#[derive(Debug, Clone)]
+pub struct Moved(pub RepoPath, pub RepoPath);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Problem(problem) => problem_response(&problem),
+            Self::Moved(paths) => {
+                let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+                response.extensions_mut().insert(Moved(paths.0, paths.1));
+                response
+            }
+        }
+    }
+}
+
+/// Status and error code of a problem.
+const fn classify(problem: &Problem) -> (StatusCode, Option<&'static str>) {
+    use StatusCode as S;
+    match problem {
+        Problem::BadToken | Problem::SignInNeeded => (S::UNAUTHORIZED, None),
+        Problem::RepoNotFound { anonymous: true } => (S::UNAUTHORIZED, Some("RepoNotFound")),
+        Problem::RepoNotFound { anonymous: false } => (S::NOT_FOUND, Some("RepoNotFound")),
+        Problem::RevisionNotFound(_) => (S::NOT_FOUND, Some("RevisionNotFound")),
+        Problem::EntryNotFound { .. } => (S::NOT_FOUND, Some("EntryNotFound")),
+        Problem::Gated { anonymous: true, .. } => (S::UNAUTHORIZED, Some("GatedRepo")),
+        Problem::Gated { anonymous: false, .. } => (S::FORBIDDEN, Some("GatedRepo")),
+        Problem::Disabled | Problem::Forbidden(_) => (S::FORBIDDEN, None),
+        Problem::NotFound(_) | Problem::NotServed(_) => (S::NOT_FOUND, None),
+        Problem::Invalid(_) => (S::BAD_REQUEST, None),
+        Problem::Unprocessable(_) => (S::UNPROCESSABLE_ENTITY, None),
+        Problem::Exists { .. } => (S::CONFLICT, None),
+        Problem::Stale => (S::PRECONDITION_FAILED, None),
+        Problem::Range { .. } => (S::RANGE_NOT_SATISFIABLE, None),
+        Problem::TooLarge(_) => (S::PAYLOAD_TOO_LARGE, None),
+        Problem::Full => (S::INSUFFICIENT_STORAGE, None),
+        Problem::Busy { .. } => (S::SERVICE_UNAVAILABLE, None),
+        Problem::Internal(_) => (S::INTERNAL_SERVER_ERROR, None),
+    }
+}
+
+pub fn problem_response(problem: &Problem) -> Response {
+    let (status, code) = classify(problem);
+    if let Problem::Internal(detail) = problem {
+        tracing::error!(detail, "internal error");
+    }
+    let text = problem.to_string();
+    let mut body = json!({ "error": text });
+    if let (Problem::Exists { url: Some(url), .. }, Some(body)) = (problem, body.as_object_mut()) {
+        body.insert("url".to_owned(), json!(url));
+    }
+    let mut response = (status, axum::Json(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert(X_ERROR_MESSAGE, header_text(&text));
+    if let Some(code) = code {
+        headers.insert(X_ERROR_CODE, HeaderValue::from_static(code));
+    }
+    match problem {
+        Problem::EntryNotFound { commit: Some(commit), .. } => {
+            headers.insert(X_REPO_COMMIT, header_text(&commit.to_string()));
+        }
+        Problem::Range { size } => {
+            headers.insert(header::CONTENT_RANGE, header_text(&format!("bytes */{size}")));
+        }
+        Problem::Busy { seconds } => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// Text as a header value: what HTTP does not allow there becomes `?`.
+pub fn header_text(text: &str) -> HeaderValue {
+    let safe: String = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    HeaderValue::from_str(&safe).unwrap_or_else(|_| HeaderValue::from_static("?"))
+}
+
+/// A route that we do not serve: honest, and not a 5xx, which clients would repeat.
+pub async fn no_such_route(method: http::Method, uri: http::Uri) -> Response {
+    let text = format!("this hub does not serve {method} {}", uri.path());
+    problem_response(&Problem::NotFound(text))
+}

@@ -1,0 +1,121 @@
+//! What every request passes: a request id, headers for browsers, redirects of moved
+//! repositories, one log line, and a net for panics.
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use bastide_core::RepoPath;
+use bastide_hub::{Hub, Problem};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::answer::{Moved, X_REQUEST_ID, header_text, problem_response};
+
+const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+/// Longest id that a client may give its request.
+const MAX_REQUEST_ID: usize = 128;
+
+const EXPOSED_HEADERS: &str = "X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X-Total-Count,ETag,Link,\
+    Accept-Ranges,Content-Range,X-Linked-Size,X-Linked-Etag,X-Xet-Access-Token,X-Xet-Token-Expiration,\
+    X-Xet-Refresh-Route,X-Xet-Cas-Url,X-Xet-Hash";
+
+/// The id of a request, as logs, events and the answer carry it.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+pub fn wrap(router: Router<Hub>, hub: &Hub) -> Router<Hub> {
+    router
+        // Each handler has its own limit: commits and files are far larger than the default.
+        .layer(DefaultBodyLimit::disable())
+        .layer(CatchPanicLayer::custom(|_| problem_response(&Problem::internal("a handler panicked"))))
+        .layer(from_fn_with_state(hub.clone(), every_request))
+        .layer(from_fn(request_id))
+}
+
+async fn request_id(mut request: Request, next: Next) -> Response {
+    let id = choose_id(request.headers());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(X_REQUEST_ID, header_text(&id));
+    response
+}
+
+/// The client's own id unchanged; else one that holds its trace id; else a fresh one.
+fn choose_id(headers: &HeaderMap) -> String {
+    let given = |name: &HeaderName| {
+        let text = headers.get(name)?.to_str().ok()?;
+        (!text.is_empty() && text.len() <= MAX_REQUEST_ID).then(|| text.to_owned())
+    };
+    if let Some(id) = given(&X_REQUEST_ID) {
+        return id;
+    }
+    let mut random = [0; 12];
+    let _ = getrandom::fill(&mut random);
+    let fresh: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    given(&X_AMZN_TRACE_ID).map_or_else(|| fresh.clone(), |trace| format!("Root=1-{fresh};{trace}"))
+}
+
+async fn every_request(State(hub): State<Hub>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut response = next.run(request).await;
+    if let Some(Moved(from, to)) = response.extensions_mut().remove::<Moved>() {
+        response = redirect(&uri, &from, &to);
+    }
+    browser_headers(response.headers_mut(), &hub.config.public_url);
+    // The path alone: queries can carry signatures.
+    tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), took = ?started.elapsed());
+    response
+}
+
+/// 307 with a relative address: clients keep their host and query and take the path only.
+fn redirect(uri: &Uri, from: &RepoPath, to: &RepoPath) -> Response {
+    let prefix = if uri.path().starts_with("/api/") {
+        format!("/api/{}/", from.kind.plural())
+    } else {
+        format!("/{}", from.kind.url_prefix())
+    };
+    let rest = uri.path().strip_prefix(&prefix).unwrap_or_default();
+    // Past the namespace and the name, whatever way they were written.
+    let after = rest.splitn(3, '/').nth(2).map(|tail| format!("/{tail}")).unwrap_or_default();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let location = format!("{prefix}{}{after}{query}", to.id());
+    let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+    response.headers_mut().insert(header::LOCATION, header_text(&location));
+    response
+}
+
+/// Lets scripts of this hub's own pages read answers, and keeps browsers from guessing types.
+fn browser_headers(headers: &mut HeaderMap, public_url: &str) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header_text(public_url));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::VARY).or_insert(HeaderValue::from_static("Origin"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bastide_core::RepoKind;
+
+    #[test]
+    fn redirects_keep_the_rest_of_the_address_as_it_was_written() {
+        let path = |kind, id| RepoPath::parse(kind, id).unwrap();
+        let location = |uri: &str, kind, from, to| {
+            let response = redirect(&uri.parse().unwrap(), &path(kind, from), &path(kind, to));
+            response.headers()[header::LOCATION].to_str().unwrap().to_owned()
+        };
+        assert_eq!(
+            location("/api/models/ANN/old/tree/refs%2Fpr%2F1?recursive=true", RepoKind::Model, "ANN/old", "ann/new"),
+            "/api/models/ann/new/tree/refs%2Fpr%2F1?recursive=true"
+        );
+        assert_eq!(location("/datasets/a1/b", RepoKind::Dataset, "a1/b", "c1/d"), "/datasets/c1/d");
+        assert_eq!(
+            location("/a1/b/resolve/main/a%20b", RepoKind::Model, "a1/b", "c1/d"),
+            "/c1/d/resolve/main/a%20b"
+        );
+    }
+}

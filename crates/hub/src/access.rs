@@ -1,0 +1,237 @@
+//! The gate: who may do what with which repository or namespace. The only maker of permits.
+//!
+//! The rules are two pure functions, `repo_rank` and `namespace_rank`; everything else fetches
+//! their facts and turns "no" into the answer that tells a caller no more than it may know.
+
+use std::sync::Arc;
+
+use bastide_core::{Actor, Context, Credential, Name, NamespaceId, RepoId, RepoPath, Role, TokenRole, Visibility};
+use bastide_store::gate::{self, NamespaceFacts, RepoFacts};
+use bastide_store::permit::{self, Gated, Rank, Repo};
+
+pub use bastide_store::permit::{Access, Admin, Includes, Level, Namespace, Read, See, Write};
+
+use crate::{Hub, Problem};
+
+/// Asks for permits on behalf of one caller.
+pub struct Gate<'a> {
+    hub: &'a Hub,
+    context: &'a Context,
+}
+
+impl Hub {
+    pub const fn access<'a>(&'a self, context: &'a Context) -> Gate<'a> {
+        Gate { hub: self, context }
+    }
+}
+
+impl Gate<'_> {
+    /// A permit for the repository at a path, in any spelling, or under an old name.
+    pub async fn repo<L: Level>(&self, path: &RepoPath) -> Result<Access<L>, Problem> {
+        let user = self.context.user_id();
+        let mut read = self.hub.db.read().await?;
+        let mut facts = gate::repo_by_path(&mut read, path, user).await?;
+        if facts.is_none() {
+            facts = gate::repo_by_old_path(&mut read, path, user).await?;
+        }
+        self.grant(facts)
+    }
+
+    /// A permit for the repository with an id.
+    pub async fn repo_by_id<L: Level>(&self, id: RepoId) -> Result<Access<L>, Problem> {
+        let mut read = self.hub.db.read().await?;
+        let facts = gate::repo_by_id(&mut read, id, self.context.user_id()).await?;
+        self.grant(facts)
+    }
+
+    fn grant<L: Level>(&self, facts: Option<RepoFacts>) -> Result<Access<L>, Problem> {
+        let anonymous = self.context.is_anonymous();
+        let hidden = Problem::RepoNotFound { anonymous };
+        let Some(RepoFacts { repo, role }) = facts else { return Err(hidden) };
+        let Some(rank) = repo_rank(self.context, &repo, role) else { return Err(hidden) };
+        if repo.disabled && rank < Rank::Admin {
+            return Err(Problem::Disabled);
+        }
+        if rank >= L::RANK {
+            return Ok(permit::grant_repo(Arc::new(repo)));
+        }
+        if L::RANK == Rank::Read {
+            return Err(Problem::Gated { kind: repo.path.kind, id: repo.path.id(), anonymous });
+        }
+        if anonymous {
+            return Err(Problem::SignInNeeded);
+        }
+        Err(Problem::Forbidden(self.too_low(&format!("{} {}", repo.path.kind, repo.path.id()))))
+    }
+
+    /// Says what is too low, the token or the role: the two have different cures.
+    fn too_low(&self, what: &str) -> String {
+        match self.context.credential {
+            Credential::Token { role: TokenRole::Read, .. } => {
+                format!("Your token has the role 'read': use one with the role 'write' for {what}.")
+            }
+            _ => format!("You don't have the rights for this on {what}."),
+        }
+    }
+
+    /// A permit for a user or an organisation.
+    pub async fn namespace<L: Level>(&self, name: &Name) -> Result<Access<L, Namespace>, Problem> {
+        let mut read = self.hub.db.read().await?;
+        let facts = gate::namespace_by_name(&mut read, name, self.context.user_id()).await?;
+        let Some(NamespaceFacts { namespace, role, disabled }) = facts else {
+            return Err(Problem::NotFound(format!("there is no user or organization '{name}'")));
+        };
+        let rank = namespace_rank(self.context, &namespace, role);
+        if disabled && rank < Rank::Admin {
+            return Err(Problem::Disabled);
+        }
+        if rank < L::RANK {
+            return Err(if self.context.is_anonymous() {
+                Problem::SignInNeeded
+            } else {
+                Problem::Forbidden(self.too_low(&format!("the namespace {}", namespace.name)))
+            });
+        }
+        Ok(permit::grant_namespace(Arc::new(namespace)))
+    }
+
+    /// The caller's own namespace.
+    pub async fn own_namespace<L: Level>(&self) -> Result<Access<L, Namespace>, Problem> {
+        match &self.context.actor {
+            Actor::User { name, .. } => self.namespace(name).await,
+            Actor::Anonymous | Actor::System(_) | Actor::Operator => Err(Problem::SignInNeeded),
+        }
+    }
+}
+
+/// What a caller may do with a repository; `None` when it must not know that there is one.
+fn repo_rank(context: &Context, repo: &Repo, role: Option<Role>) -> Option<Rank> {
+    let user = match context.actor {
+        Actor::System(_) | Actor::Operator => return Some(Rank::Admin),
+        Actor::Anonymous => None,
+        Actor::User { id, .. } => Some(id),
+    };
+    let standing = user.and_then(|user| standing(user, repo, role));
+    let rank = standing.max(by_visibility(repo, user.is_some()))?;
+    Some(rank.min(cap(&context.credential)))
+}
+
+/// What somebody may do as owner or as member of the organisation.
+fn standing(user: NamespaceId, repo: &Repo, role: Option<Role>) -> Option<Rank> {
+    if repo.namespace_id == user {
+        return Some(Rank::Admin);
+    }
+    match role? {
+        Role::NoAccess => None,
+        Role::Read => Some(Rank::Read),
+        Role::Contributor if repo.creator_id == Some(user) => Some(Rank::Admin),
+        Role::Contributor => Some(Rank::Read),
+        Role::Write => Some(Rank::Write),
+        Role::Admin => Some(Rank::Admin),
+    }
+}
+
+/// What anybody may do.
+fn by_visibility(repo: &Repo, signed_in: bool) -> Option<Rank> {
+    let visible = match repo.visibility {
+        Visibility::Public => true,
+        Visibility::Internal => signed_in,
+        Visibility::Private => false,
+    };
+    visible.then_some(if repo.gated == Gated::No { Rank::Read } else { Rank::See })
+}
+
+/// What a credential can do at most, whoever holds it.
+const fn cap(credential: &Credential) -> Rank {
+    match credential {
+        Credential::Token { role: TokenRole::Read, .. } | Credential::None => Rank::Read,
+        Credential::Token { role: TokenRole::Write, .. } | Credential::Local => Rank::Admin,
+    }
+}
+
+/// What a caller may do with a namespace. `Write` is "make repositories in it".
+fn namespace_rank(context: &Context, namespace: &Namespace, role: Option<Role>) -> Rank {
+    let rank = match context.actor {
+        Actor::System(_) | Actor::Operator => return Rank::Admin,
+        Actor::Anonymous => Rank::See,
+        Actor::User { id, .. } if namespace.id == id => Rank::Admin,
+        Actor::User { .. } => match role {
+            None | Some(Role::NoAccess) => Rank::See,
+            Some(Role::Read) => Rank::Read,
+            Some(Role::Contributor | Role::Write) => Rank::Write,
+            Some(Role::Admin) => Rank::Admin,
+        },
+    };
+    rank.min(cap(&context.credential))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bastide_core::{Clock, RepoKind, Timestamp, TokenId};
+
+    const ANN: NamespaceId = NamespaceId::from_i64(1);
+    const BOB: NamespaceId = NamespaceId::from_i64(2);
+    const LAB: NamespaceId = NamespaceId::from_i64(3);
+
+    fn repo(owner: NamespaceId, visibility: Visibility, gated: Gated) -> Repo {
+        Repo {
+            id: RepoId::from_i64(9),
+            path: RepoPath::parse(RepoKind::Model, "own/er").unwrap(),
+            namespace_id: owner,
+            visibility,
+            gated,
+            disabled: false,
+            creator_id: Some(ANN),
+            epoch: 1,
+            created_at: Timestamp::from_millis(0),
+        }
+    }
+
+    fn asks(user: Option<NamespaceId>, role: TokenRole) -> Context {
+        let mut context = Context::operator(&Clock::System);
+        (context.actor, context.credential) = match user {
+            None => (Actor::Anonymous, Credential::None),
+            Some(id) => (
+                Actor::User { id, name: "someone".parse().unwrap() },
+                Credential::Token { id: TokenId::from_i64(1), role },
+            ),
+        };
+        context
+    }
+
+    #[test]
+    fn visibility_decides_for_strangers() {
+        use Visibility::{Internal, Private, Public};
+        let rank = |user, visibility, gated| {
+            repo_rank(&asks(user, TokenRole::Write), &repo(ANN, visibility, gated), None)
+        };
+        assert_eq!(rank(None, Public, Gated::No), Some(Rank::Read));
+        assert_eq!(rank(None, Public, Gated::Auto), Some(Rank::See));
+        assert_eq!(rank(None, Internal, Gated::No), None);
+        assert_eq!(rank(None, Private, Gated::No), None);
+        assert_eq!(rank(Some(BOB), Internal, Gated::No), Some(Rank::Read));
+        assert_eq!(rank(Some(BOB), Internal, Gated::Manual), Some(Rank::See));
+        assert_eq!(rank(Some(BOB), Private, Gated::No), None);
+        assert_eq!(rank(Some(ANN), Private, Gated::Manual), Some(Rank::Admin));
+    }
+
+    #[test]
+    fn roles_decide_for_members_and_tokens_cap_them() {
+        let private = repo(LAB, Visibility::Private, Gated::No);
+        let rank = |user, role, token| repo_rank(&asks(Some(user), token), &private, Some(role));
+        assert_eq!(rank(BOB, Role::NoAccess, TokenRole::Write), None);
+        assert_eq!(rank(BOB, Role::Read, TokenRole::Write), Some(Rank::Read));
+        assert_eq!(rank(BOB, Role::Contributor, TokenRole::Write), Some(Rank::Read));
+        assert_eq!(rank(ANN, Role::Contributor, TokenRole::Write), Some(Rank::Admin));
+        assert_eq!(rank(BOB, Role::Write, TokenRole::Write), Some(Rank::Write));
+        assert_eq!(rank(BOB, Role::Admin, TokenRole::Write), Some(Rank::Admin));
+        assert_eq!(rank(BOB, Role::Admin, TokenRole::Read), Some(Rank::Read));
+    }
+
+    #[test]
+    fn a_role_without_access_still_sees_what_everybody_sees() {
+        let public = repo(LAB, Visibility::Public, Gated::No);
+        assert_eq!(repo_rank(&asks(Some(BOB), TokenRole::Write), &public, Some(Role::NoAccess)), Some(Rank::Read));
+    }
+}

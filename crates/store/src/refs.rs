@@ -1,0 +1,83 @@
+//! Refs: the truth about where branches, tags and pull requests stand. Moved by
+//! compare-and-swap inside the transaction that also writes the event.
+
+use bastide_core::{Oid, RefName, Timestamp};
+
+use crate::db::{Reader, Row, WriteTx};
+use crate::gate::parse;
+use crate::permit::{Access, Includes, See, Write};
+use crate::{StoreError, values};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ref {
+    pub name: RefName,
+    /// What the ref names: a commit, or an annotated tag.
+    pub target: Oid,
+    /// The commit that it comes to.
+    pub commit: Oid,
+}
+
+const COLUMNS: &str = "SELECT name, target, commit_id FROM git_ref WHERE repo_id = $1";
+
+fn ref_row(row: &Row) -> Result<Ref, StoreError> {
+    Ok(Ref { name: parse(row, 0)?, target: row.get(1)?, commit: row.get(2)? })
+}
+
+pub async fn get<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    name: &RefName,
+) -> Result<Option<Ref>, StoreError> {
+    let sql = format!("{COLUMNS} AND name = $2");
+    let row = read.one(&sql, values![access.repo_id(), name.as_str()]).await?;
+    row.map(|row| ref_row(&row)).transpose()
+}
+
+pub async fn list<L: Includes<See>>(read: &mut Reader, access: &Access<L>) -> Result<Vec<Ref>, StoreError> {
+    let rows = read.all(&format!("{COLUMNS} ORDER BY name"), values![access.repo_id()]).await?;
+    rows.iter().map(ref_row).collect()
+}
+
+/// Where a ref is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    pub target: Oid,
+    pub commit: Oid,
+}
+
+impl Target {
+    pub const fn commit(commit: Oid) -> Self {
+        Self { target: commit, commit }
+    }
+}
+
+/// Moves a ref from `old` to `new`, where `None` is "does not exist". False when the ref is no
+/// longer at `old`: somebody was faster, and nothing has changed.
+pub async fn swap<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    name: &RefName,
+    old: Option<Oid>,
+    new: Option<Target>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let (repo, name) = (access.repo_id(), name.as_str());
+    let changed = match (old, new) {
+        (None, None) => 0,
+        (None, Some(new)) => {
+            let sql = "INSERT INTO git_ref (repo_id, name, target, commit_id, updated_at) \
+                VALUES ($1, $2, $3, $4, $5) ON CONFLICT (repo_id, name) DO NOTHING";
+            tx.execute(sql, values![repo, name, new.target, new.commit, now]).await?
+        }
+        (Some(old), Some(new)) => {
+            let sql = "UPDATE git_ref SET target = $1, commit_id = $2, updated_at = $3 \
+                WHERE repo_id = $4 AND name = $5 AND target = $6";
+            tx.execute(sql, values![new.target, new.commit, now, repo, name, old]).await?
+        }
+        (Some(old), None) => {
+            let sql = "DELETE FROM git_ref WHERE repo_id = $1 AND name = $2 AND target = $3";
+            tx.execute(sql, values![repo, name, old]).await?
+        }
+    };
+    Ok(changed > 0)
+}

@@ -1,0 +1,119 @@
+//! Rows of repositories: making, moving, settings, removing.
+
+use bastide_core::{NamespaceId, RepoId, RepoPath, Timestamp, Visibility};
+
+use crate::db::{Reader, WriteTx};
+use crate::permit::{Access, Admin, Gated, Includes, Namespace, Write};
+use crate::{StoreError, values};
+
+pub struct NewRepo<'a> {
+    pub id: RepoId,
+    pub path: &'a RepoPath,
+    pub visibility: Visibility,
+    pub creator_id: Option<NamespaceId>,
+    pub sdk: Option<&'a str>,
+    pub now: Timestamp,
+}
+
+/// Adds a repository; an old name of another that stood in its way is forgotten.
+/// `Conflict` when the path is taken.
+pub async fn add<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    namespace: &Access<L, Namespace>,
+    new: &NewRepo<'_>,
+) -> Result<(), StoreError> {
+    let kind = new.path.kind.as_str();
+    forget_alias(tx, new.path).await?;
+    let sql = "INSERT INTO repo (id, kind, namespace_id, namespace, name, path_key, visibility, creator_id, \
+        created_at, updated_at, sdk) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)";
+    let owner = namespace.namespace();
+    let params = values![
+        new.id,
+        kind,
+        owner.id,
+        owner.name.as_str(),
+        new.path.name.as_str(),
+        new.path.key(),
+        new.visibility.as_str(),
+        new.creator_id,
+        new.now,
+        new.sdk
+    ];
+    tx.execute(sql, params).await?;
+    Ok(())
+}
+
+async fn forget_alias(tx: &mut WriteTx, path: &RepoPath) -> Result<(), StoreError> {
+    let sql = "DELETE FROM repo_alias WHERE kind = $1 AND path_key = $2";
+    tx.execute(sql, values![path.kind.as_str(), path.key()]).await?;
+    Ok(())
+}
+
+/// Gives a repository a new path and keeps the old one as an alias. `Conflict` when taken.
+pub async fn rename<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<Admin>,
+    target: &Access<L, Namespace>,
+    to: &RepoPath,
+) -> Result<(), StoreError> {
+    let (repo, owner) = (access.repo(), target.namespace());
+    forget_alias(tx, to).await?;
+    let sql = "UPDATE repo SET namespace_id = $1, namespace = $2, name = $3, path_key = $4 WHERE id = $5";
+    let params = values![owner.id, owner.name.as_str(), to.name.as_str(), to.key(), repo.id];
+    tx.execute(sql, params).await?;
+    if repo.path.key() != to.key() {
+        let sql = "INSERT INTO repo_alias (kind, path_key, repo_id) VALUES ($1, $2, $3) \
+            ON CONFLICT (kind, path_key) DO UPDATE SET repo_id = excluded.repo_id";
+        tx.execute(sql, values![repo.path.kind.as_str(), repo.path.key(), repo.id]).await?;
+    }
+    Ok(())
+}
+
+/// Settings that are to change; `None` leaves one as it is.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Settings {
+    pub visibility: Option<Visibility>,
+    pub gated: Option<Gated>,
+    pub discussions_disabled: Option<bool>,
+}
+
+pub async fn set(
+    tx: &mut WriteTx,
+    access: &Access<Admin>,
+    settings: Settings,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE repo SET visibility = COALESCE($1, visibility), gated = COALESCE($2, gated), \
+        discussions_disabled = COALESCE($3, discussions_disabled) WHERE id = $4";
+    let params = values![
+        settings.visibility.map(Visibility::as_str),
+        settings.gated.map(Gated::as_str),
+        settings.discussions_disabled,
+        access.repo_id()
+    ];
+    tx.execute(sql, params).await?;
+    Ok(())
+}
+
+/// Removes the repository and all rows that hang on it. Its blobs are left to collection.
+pub async fn remove(tx: &mut WriteTx, access: &Access<Admin>) -> Result<(), StoreError> {
+    crate::search::unindex(tx, access).await?;
+    tx.execute("DELETE FROM repo WHERE id = $1", values![access.repo_id()]).await?;
+    Ok(())
+}
+
+/// Marks the repository as changed now.
+pub async fn touch<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE repo SET updated_at = $1 WHERE id = $2";
+    tx.execute(sql, values![now, access.repo_id()]).await?;
+    Ok(())
+}
+
+/// The number of repositories: for the first page and for benches.
+pub async fn count(read: &mut Reader) -> Result<u64, StoreError> {
+    let row = read.one("SELECT COUNT(*) FROM repo", &[]).await?;
+    row.map_or(Ok(0), |row| row.get(0))
+}

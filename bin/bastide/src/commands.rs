@@ -1,0 +1,68 @@
+//! The commands, one file each.
+
+mod init;
+mod ledger;
+mod org;
+mod serve;
+mod token;
+mod user;
+
+use std::process::ExitCode;
+
+use bastide_core::{Context, Name};
+use bastide_hub::Hub;
+use bastide_hub::access::{Access, Admin, Namespace};
+use clap::{Parser, Subcommand};
+
+use crate::config::{Location, Settings};
+use crate::open;
+
+/// A hub for models, data sets and AI apps that keeps secrets and says who read what.
+#[derive(Debug, Parser)]
+#[command(name = "bastide", version)]
+pub struct Cli {
+    #[command(flatten)]
+    location: Location,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the hub.
+    Serve(serve::Args),
+    /// Make a hub with its first admin, and print one write token, once.
+    Init(init::Args),
+    /// Add, list and disable users.
+    User(user::Args),
+    /// Add and list organizations, and set who is in them.
+    Org(org::Args),
+    /// Create, list and revoke access tokens.
+    Token(token::Args),
+    /// Check, export and sign the ledger of everything that happened.
+    Ledger(ledger::Args),
+}
+
+impl Cli {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Serve(args) => serve::run(&self.location, args).await,
+            Command::Init(args) => init::run(&self.location, args).await,
+            Command::User(args) => user::run(&self.location, args).await,
+            Command::Org(args) => org::run(&self.location, args).await,
+            Command::Token(args) => token::run(&self.location, args).await,
+            Command::Ledger(args) => ledger::run(&self.location, args).await,
+        }
+    }
+}
+
+/// An existing hub and the operator, who is at its machine.
+async fn operator(location: &Location) -> anyhow::Result<(Hub, Context)> {
+    let hub = open::hub(&Settings::new(location, None)?, false).await?;
+    let context = Context::operator(hub.clock());
+    Ok((hub, context))
+}
+
+async fn account(hub: &Hub, context: &Context, name: &Name) -> anyhow::Result<Access<Admin, Namespace>> {
+    Ok(hub.access(context).namespace::<Admin>(name).await?)
+}

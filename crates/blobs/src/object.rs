@@ -1,0 +1,163 @@
+//! Blobs in an S3-compatible bucket. Bytes are validated in a local file first and uploaded
+//! whole; keys are new every time, so an upload never has anything to replace.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore as Store, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
+use tokio::io::AsyncReadExt;
+
+use crate::faults::Faults;
+use crate::reader::BlobReader;
+use crate::{BlobError, BlobKey, Class, Listed};
+
+/// Files above this size go up in parts of it.
+const PART_BYTES: usize = 16 * 1024 * 1024;
+const PARTS_AT_ONCE: usize = 4;
+
+/// Where the bucket is.
+#[derive(Clone, Default)]
+pub struct S3Config {
+    pub bucket: String,
+    /// Folder inside the bucket; may be empty.
+    pub prefix: String,
+    /// Empty for AWS itself.
+    pub endpoint: String,
+    pub region: String,
+    /// `None`: from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+    pub access_key: Option<String>,
+    pub secret_key: Option<String>,
+}
+
+impl S3Config {
+    /// Parses `s3://bucket/prefix?endpoint=URL&region=NAME`.
+    pub fn parse(url: &str) -> Result<Self, BlobError> {
+        let bad = || BlobError::Config(format!("storage is '{url}', but has to be like s3://bucket/prefix?region=NAME"));
+        let (path, query) = url.strip_prefix("s3://").ok_or_else(bad)?.split_once('?').unwrap_or((
+            url.strip_prefix("s3://").unwrap_or_default(),
+            "",
+        ));
+        let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+        let mut config = Self { bucket: bucket.to_owned(), prefix: prefix.to_owned(), ..Self::default() };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("endpoint", value)) => value.clone_into(&mut config.endpoint),
+                Some(("region", value)) => value.clone_into(&mut config.region),
+                _ => return Err(bad()),
+            }
+        }
+        if bucket.is_empty() { Err(bad()) } else { Ok(config) }
+    }
+}
+
+pub struct ObjectStore {
+    store: Arc<dyn Store>,
+    prefix: String,
+    scratch: PathBuf,
+}
+
+impl ObjectStore {
+    pub fn open(config: &S3Config, scratch: &Path) -> Result<Self, BlobError> {
+        std::fs::create_dir_all(scratch)?;
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(&config.bucket)
+            .with_conditional_put(S3ConditionalPut::ETagMatch);
+        if let Some(key) = &config.access_key {
+            builder = builder.with_access_key_id(key);
+        }
+        if let Some(key) = &config.secret_key {
+            builder = builder.with_secret_access_key(key);
+        }
+        if !config.region.is_empty() {
+            builder = builder.with_region(&config.region);
+        }
+        if !config.endpoint.is_empty() {
+            let plain = config.endpoint.starts_with("http://");
+            builder = builder.with_endpoint(&config.endpoint).with_allow_http(plain);
+        }
+        let store = Arc::new(builder.build().map_err(BlobError::Object)?);
+        Ok(Self { store, prefix: config.prefix.clone(), scratch: scratch.to_owned() })
+    }
+
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    fn path(&self, key: &BlobKey) -> ObjectPath {
+        ObjectPath::from(format!("{}/{}", self.prefix, key.path()).trim_start_matches('/'))
+    }
+
+    pub async fn upload(&self, from: &Path, key: &BlobKey) -> Result<(), BlobError> {
+        let path = self.path(key);
+        let size = tokio::fs::metadata(from).await?.len();
+        if size <= PART_BYTES as u64 {
+            let payload = PutPayload::from(tokio::fs::read(from).await?);
+            self.store.put_opts(&path, payload, PutMode::Create.into()).await.map_err(|error| wrap(error, key))?;
+        } else {
+            self.upload_parts(from, &path).await.map_err(|error| wrap_any(error, key))?;
+        }
+        // Law 6: nothing is acknowledged that the bucket does not say it has.
+        let stored = self.store.head(&path).await.map_err(|error| wrap(error, key))?;
+        if stored.size == size { Ok(()) } else { Err(BlobError::Truncated(key.clone())) }
+    }
+
+    async fn upload_parts(&self, from: &Path, path: &ObjectPath) -> Result<(), BlobError> {
+        let upload = self.store.put_multipart(path).await.map_err(BlobError::Object)?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        let mut file = tokio::fs::File::open(from).await?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let read = file.read(&mut buffer).await?;
+            if read == 0 {
+                break;
+            }
+            upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(BlobError::Object)?;
+            upload.write(buffer.get(..read).unwrap_or_default());
+        }
+        upload.finish().await.map_err(BlobError::Object)?;
+        Ok(())
+    }
+
+    pub async fn open_blob(&self, key: &BlobKey, faults: Faults) -> Result<BlobReader, BlobError> {
+        let path = self.path(key);
+        let meta = self.store.head(&path).await.map_err(|error| wrap(error, key))?;
+        Ok(BlobReader::object(key.clone(), Arc::clone(&self.store), path, meta.size, faults))
+    }
+
+    pub async fn delete(&self, key: &BlobKey) -> Result<(), BlobError> {
+        match self.store.delete(&self.path(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(BlobError::Object(error)),
+        }
+    }
+
+    pub async fn list(&self, class: Class) -> Result<Vec<Listed>, BlobError> {
+        let folder = ObjectPath::from(format!("{}/{}", self.prefix, class.as_str()).trim_start_matches('/'));
+        let objects: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(BlobError::Object)?;
+        let listed = objects.into_iter().filter_map(|object| {
+            let key = BlobKey::new(class, object.location.filename()?).ok()?;
+            Some(Listed { key, size: object.size, modified_ms: object.last_modified.timestamp_millis() })
+        });
+        Ok(listed.collect())
+    }
+}
+
+fn wrap(error: object_store::Error, key: &BlobKey) -> BlobError {
+    match error {
+        object_store::Error::NotFound { .. } => BlobError::NotFound(key.clone()),
+        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
+            BlobError::Exists(key.clone())
+        }
+        other => BlobError::Object(other),
+    }
+}
+
+fn wrap_any(error: BlobError, key: &BlobKey) -> BlobError {
+    match error {
+        BlobError::Object(error) => wrap(error, key),
+        other => other,
+    }
+}

@@ -1,0 +1,115 @@
+//! One suite, run on a folder and on a real S3 server in this process.
+
+mod s3;
+
+use std::io::ErrorKind;
+
+use bastide_blobs::{BlobError, BlobKey, Blobs, Class, Faults, Point, RangeBody};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+
+fn key(name: &str) -> BlobKey {
+    BlobKey::new(Class::Xorb, name).unwrap()
+}
+
+/// More than one read, and no multiple of anything.
+fn content() -> Bytes {
+    (0..1_300_001u32).map(|n| u8::try_from(n % 251).unwrap()).collect::<Vec<_>>().into()
+}
+
+async fn suite(blobs: Blobs) {
+    let content = content();
+    blobs.put(&key("abcd1"), content.clone()).await.unwrap();
+    assert!(matches!(blobs.put(&key("abcd1"), "other".into()).await, Err(BlobError::Exists(_))));
+    assert!(matches!(blobs.open(&key("none1")).await, Err(BlobError::NotFound(_))));
+
+    let reader = blobs.open(&key("abcd1")).await.unwrap();
+    assert_eq!(reader.len(), content.len() as u64);
+    for (start, len) in [(0, 0), (0, 1), (7, 600_000), (1_300_000, 1), (0, 1_300_001)] {
+        assert_eq!(reader.read_at(start as u64, len).await.unwrap(), content[start..start + len]);
+    }
+    assert!(matches!(reader.read_at(1_300_000, 2).await, Err(BlobError::Truncated(_))));
+    assert!(matches!(reader.read_at(u64::MAX, 2).await, Err(BlobError::Truncated(_))));
+
+    let body = RangeBody::new(reader, 5, 1_300_000);
+    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(1_299_995));
+    assert_eq!(body.collect().await.unwrap().to_bytes(), content[5..1_300_000]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    blobs.fetch_to(&key("abcd1"), &copy).await.unwrap();
+    assert_eq!(std::fs::read(&copy).unwrap(), content);
+
+    blobs.put(&key("abce2"), Bytes::new()).await.unwrap();
+    let mut listed: Vec<_> = blobs.list(Class::Xorb).await.unwrap();
+    listed.sort_by_key(|blob| blob.size);
+    let listed: Vec<_> = listed.into_iter().map(|blob| (blob.key, blob.size)).collect();
+    assert_eq!(listed, [(key("abce2"), 0), (key("abcd1"), 1_300_001)]);
+    assert!(blobs.list(Class::Pack).await.unwrap().is_empty());
+
+    blobs.delete(&key("abce2")).await.unwrap();
+    blobs.delete(&key("abce2")).await.unwrap();
+    assert!(matches!(blobs.open(&key("abce2")).await, Err(BlobError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn on_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    suite(Blobs::folder(folder.path()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn on_s3() {
+    let server = s3::Server::start().await;
+    suite(server.blobs()).await;
+    // Large enough for several parts.
+    let large: Bytes = vec![7; 40 * 1024 * 1024].into();
+    server.blobs().put(&key("large"), large.clone()).await.unwrap();
+    assert_eq!(server.blobs().get(&key("large"), 1 << 30).await.unwrap(), large);
+}
+
+#[tokio::test]
+async fn a_full_disk_or_a_failed_link_leaves_no_blob_and_no_litter() {
+    for (point, after) in [(Point::Stage, 0), (Point::Write, 0), (Point::Sync, 0), (Point::Link, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Faults::armed();
+        let blobs = Blobs::folder(folder.path()).unwrap().with_faults(faults.clone());
+        faults.fail(point, after, 1, ErrorKind::StorageFull);
+        assert!(matches!(blobs.put(&key("abcd1"), content()).await, Err(BlobError::Full)), "{point:?}");
+        assert!(blobs.list(Class::Xorb).await.unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+        // The next try succeeds.
+        blobs.put(&key("abcd1"), content()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_blob_is_an_error_and_never_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::folder(folder.path()).unwrap();
+    blobs.put(&key("abcd1"), content()).await.unwrap();
+    let reader = blobs.open(&key("abcd1")).await.unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(folder.path().join("xorb/ab/cd/abcd1")).unwrap();
+    file.set_len(1000).unwrap();
+    assert!(matches!(reader.read_at(900, 200).await, Err(BlobError::Truncated(_))));
+}
+
+#[tokio::test]
+async fn what_is_not_stored_is_gone_and_old_litter_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::folder(folder.path()).unwrap();
+    let mut staged = blobs.stage().await.unwrap();
+    staged.write(b"half").await.unwrap();
+    drop(staged);
+    std::fs::write(folder.path().join("tmp/left-by-a-crash"), b"x").unwrap();
+    assert_eq!(blobs.sweep_temporary(std::time::Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(blobs.sweep_temporary(std::time::Duration::ZERO).await.unwrap(), 1);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), b"").unwrap();
+    let error = Blobs::folder(&folder.path().join("file/blobs")).err().unwrap().to_string();
+    assert!(error.contains("cannot write to"), "{error}");
+}

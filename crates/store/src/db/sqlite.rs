@@ -142,10 +142,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
-                self.pool.give_back(connection);
-            }
+        if let Some(connection) = self.connection.take()
+            && (connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok())
+        {
+            self.pool.give_back(connection);
         }
     }
 }

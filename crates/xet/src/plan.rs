@@ -1,0 +1,161 @@
+//! Reconstruction: which bytes of which xorbs make a range of a file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bastide_core::XetHash;
+use serde::Serialize;
+
+use crate::XetError;
+use crate::file::Term;
+use crate::xorb::XorbIndex;
+
+/// Stored bytes that hold whole chunks, and which of their raw bytes are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    pub xorb: XetHash,
+    pub chunks: Range<u32>,
+    pub stored: Range<u64>,
+    /// Raw bytes to leave out at the start.
+    pub skip: u64,
+    /// Raw bytes to take after that.
+    pub take: u64,
+}
+
+/// The size of a file.
+pub fn size(terms: &[Term]) -> u64 {
+    terms.iter().map(|term| u64::from(term.raw_bytes)).sum()
+}
+
+/// The pieces that make the bytes `range` of a file, in order. Empty ranges have none.
+pub fn pieces<'a>(
+    terms: &[Term],
+    range: &Range<u64>,
+    mut index: impl FnMut(&XetHash) -> Option<&'a XorbIndex>,
+) -> Result<Vec<Piece>, XetError> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    for term in terms {
+        let (start, end) = (at, at + u64::from(term.raw_bytes));
+        at = end;
+        if end <= range.start || start >= range.end {
+            continue;
+        }
+        let xorb = index(&term.xorb).ok_or(XetError::Damaged("a file's xorb is missing"))?;
+        let wanted = range.start.max(start) - start..range.end.min(end) - start;
+        pieces.push(piece(term, xorb, &wanted).ok_or(XetError::Damaged("a file's term is outside of its xorb"))?);
+    }
+    Ok(pieces)
+}
+
+/// The chunks of a term that hold the raw bytes `wanted`, which count from the term's start.
+fn piece(term: &Term, xorb: &XorbIndex, wanted: &Range<u64>) -> Option<Piece> {
+    let raw = xorb.raw_range(&term.chunks)?;
+    let chunks = xorb.chunks(&term.chunks)?;
+    let (from, to) = (raw.start + wanted.start, raw.start + wanted.end);
+    let first = chunks.partition_point(|chunk| u64::from(chunk.raw_end) <= from);
+    let last = chunks.partition_point(|chunk| u64::from(chunk.raw_end) < to);
+    let number = |offset: usize| u32::try_from(offset).ok().and_then(|offset| term.chunks.start.checked_add(offset));
+    let range = number(first)?..number(last)?.checked_add(1)?.min(term.chunks.end);
+    let held = xorb.raw_range(&range)?;
+    Some(Piece {
+        xorb: term.xorb,
+        stored: xorb.stored_range(&range)?,
+        chunks: range,
+        skip: from - held.start,
+        take: to - from,
+    })
+}
+
+/// A half-open range of chunks, as the protocol has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ChunkRange {
+    pub start: u32,
+    pub end: u32,
+}
+
+/// A range of bytes whose end is part of it, as HTTP has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ByteRange {
+    pub start: u64,
+    pub end: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WireTerm {
+    pub hash: XetHash,
+    pub unpacked_length: u64,
+    pub range: ChunkRange,
+}
+
+/// Bytes to fetch: every term lies within one such descriptor of its xorb.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    pub chunks: ChunkRange,
+    pub bytes: ByteRange,
+}
+
+/// What a client needs to put a range of a file together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub offset_into_first_range: u64,
+    pub terms: Vec<WireTerm>,
+    pub fetches: BTreeMap<XetHash, Vec<Fetch>>,
+}
+
+/// Plans the bytes `range` of a file (clipped at its end); the whole file without a range.
+pub fn plan<'a>(
+    terms: &[Term],
+    range: Option<Range<u64>>,
+    mut index: impl FnMut(&XetHash) -> Option<&'a XorbIndex>,
+) -> Result<Plan, XetError> {
+    let size = size(terms);
+    let range = match range {
+        None => 0..size,
+        Some(range) if range.start >= size || range.end <= range.start => return Err(XetError::Range(size)),
+        Some(range) => range.start..range.end.min(size),
+    };
+    let pieces = pieces(terms, &range, &mut index)?;
+    let mut wire = Vec::with_capacity(pieces.len());
+    let mut wanted: BTreeMap<XetHash, Vec<Range<u32>>> = BTreeMap::new();
+    for piece in &pieces {
+        let xorb = index(&piece.xorb).ok_or(XetError::Damaged("a file's xorb is missing"))?;
+        let raw = xorb.raw_range(&piece.chunks).ok_or(XetError::Damaged("a term outside of its xorb"))?;
+        wire.push(WireTerm {
+            hash: piece.xorb,
+            unpacked_length: raw.end - raw.start,
+            range: ChunkRange { start: piece.chunks.start, end: piece.chunks.end },
+        });
+        wanted.entry(piece.xorb).or_default().push(piece.chunks.clone());
+    }
+    let mut fetches = BTreeMap::new();
+    for (hash, ranges) in wanted {
+        let xorb = index(&hash).ok_or(XetError::Damaged("a file's xorb is missing"))?;
+        let ranges = coalesce(ranges).into_iter().map(|chunks| fetch(xorb, &chunks));
+        let ranges = ranges.collect::<Option<Vec<_>>>();
+        fetches.insert(hash, ranges.ok_or(XetError::Damaged("a term outside of its xorb"))?);
+    }
+    let offset = pieces.first().map_or(0, |piece| piece.skip);
+    Ok(Plan { offset_into_first_range: offset, terms: wire, fetches })
+}
+
+fn fetch(xorb: &XorbIndex, chunks: &Range<u32>) -> Option<Fetch> {
+    let stored = xorb.stored_range(chunks)?;
+    Some(Fetch {
+        chunks: ChunkRange { start: chunks.start, end: chunks.end },
+        bytes: ByteRange { start: stored.start, end: stored.end - 1 },
+    })
+}
+
+/// Joins ranges that overlap or touch.
+fn coalesce(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut joined: Vec<Range<u32>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut().filter(|last| range.start <= last.end) {
+            Some(last) => last.end = last.end.max(range.end),
+            None => joined.push(range),
+        }
+    }
+    joined
+}

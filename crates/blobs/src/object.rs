@@ -35,11 +35,16 @@ pub struct S3Config {
 impl S3Config {
     /// Parses `s3://bucket/prefix?endpoint=URL&region=NAME`.
     pub fn parse(url: &str) -> Result<Self, BlobError> {
-        let bad = || BlobError::Config(format!("storage is '{url}', but has to be like s3://bucket/prefix?region=NAME"));
-        let (path, query) = url.strip_prefix("s3://").ok_or_else(bad)?.split_once('?').unwrap_or((
-            url.strip_prefix("s3://").unwrap_or_default(),
-            "",
-        ));
+        let bad = || {
+            BlobError::Config(format!(
+                "storage is '{url}', but has to be like s3://bucket/prefix?region=NAME"
+            ))
+        };
+        let (path, query) = url
+            .strip_prefix("s3://")
+            .ok_or_else(bad)?
+            .split_once('?')
+            .unwrap_or((url.strip_prefix("s3://").unwrap_or_default(), ""));
         let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
         let mut config = Self { bucket: bucket.to_owned(), prefix: prefix.to_owned(), ..Self::default() };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -62,6 +67,8 @@ pub struct ObjectStore {
 impl ObjectStore {
     pub fn open(config: &S3Config, scratch: &Path) -> Result<Self, BlobError> {
         std::fs::create_dir_all(scratch)?;
+        // One provider of cryptography for TLS; a second call finds the first one's and is no error.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(&config.bucket)
             .with_conditional_put(S3ConditionalPut::ETagMatch);
@@ -95,7 +102,10 @@ impl ObjectStore {
         let size = tokio::fs::metadata(from).await?.len();
         if size <= PART_BYTES as u64 {
             let payload = PutPayload::from(tokio::fs::read(from).await?);
-            self.store.put_opts(&path, payload, PutMode::Create.into()).await.map_err(|error| wrap(error, key))?;
+            self.store
+                .put_opts(&path, payload, PutMode::Create.into())
+                .await
+                .map_err(|error| wrap(error, key))?;
         } else {
             self.upload_parts(from, &path).await.map_err(|error| wrap_any(error, key))?;
         }
@@ -136,7 +146,8 @@ impl ObjectStore {
 
     pub async fn list(&self, class: Class) -> Result<Vec<Listed>, BlobError> {
         let folder = ObjectPath::from(format!("{}/{}", self.prefix, class.as_str()).trim_start_matches('/'));
-        let objects: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(BlobError::Object)?;
+        let objects: Vec<_> =
+            self.store.list(Some(&folder)).try_collect().await.map_err(BlobError::Object)?;
         let listed = objects.into_iter().filter_map(|object| {
             let key = BlobKey::new(class, object.location.filename()?).ok()?;
             Some(Listed { key, size: object.size, modified_ms: object.last_modified.timestamp_millis() })

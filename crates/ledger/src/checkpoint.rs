@@ -54,7 +54,11 @@ impl Checkpoint {
         }
         let number: i64 = size.parse().ok()?;
         let root: Hash = STANDARD.decode(root).ok()?.try_into().ok()?;
-        (number >= 0 && number.to_string() == size).then(|| Self { origin: origin.to_owned(), size: number, root })
+        (number >= 0 && number.to_string() == size).then(|| Self {
+            origin: origin.to_owned(),
+            size: number,
+            root,
+        })
     }
 }
 
@@ -150,7 +154,8 @@ pub fn verify_checkpoint(note: &str, key: &VerifyingKey) -> Result<Checkpoint, N
         let bytes = STANDARD.decode(encoded).map_err(|_| NoteError::Malformed)?;
         let (id, signature) = bytes.split_at_checked(KEY_ID_BYTES).ok_or(NoteError::Malformed)?;
         if name == key.name && id == key.id() {
-            let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| NoteError::Malformed)?;
+            let signature =
+                ed25519_dalek::Signature::from_slice(signature).map_err(|_| NoteError::Malformed)?;
             key.key.verify_strict(body.as_bytes(), &signature).map_err(|_| NoteError::BadSignature)?;
             found = Ok(());
         }

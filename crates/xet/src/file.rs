@@ -51,11 +51,7 @@ pub fn check<'a>(
             before = chunk.raw_end.into();
         }
         size += u64::from(segment.raw_bytes);
-        terms.push(Term {
-            xorb: segment.xorb,
-            chunks: segment.chunks.clone(),
-            raw_bytes: segment.raw_bytes,
-        });
+        terms.push(Term { xorb: segment.xorb, chunks: segment.chunks.clone(), raw_bytes: segment.raw_bytes });
     }
     if hasher.finish() != file.hash {
         return Err(XetError::FileHash);
@@ -96,7 +92,7 @@ pub fn decode_terms(bytes: &[u8]) -> Result<Vec<Term>, XetError> {
         let (start, end, raw_bytes) = (numbers.next()?, numbers.next()?, numbers.next()?);
         Some(Term { xorb: XetHash::from_slice(xorb).ok()?, chunks: start..end, raw_bytes })
     };
-    if bytes.len() % TERM_BYTES != 0 {
+    if !bytes.len().is_multiple_of(TERM_BYTES) {
         return Err(damaged);
     }
     bytes.chunks_exact(TERM_BYTES).map(term).collect::<Option<_>>().ok_or(damaged)

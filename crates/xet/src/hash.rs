@@ -4,16 +4,16 @@
 use bastide_core::XetHash;
 
 const DATA_KEY: [u8; 32] = [
-    102, 151, 245, 119, 91, 149, 80, 222, 49, 53, 203, 172, 165, 151, 24, 28, 157, 228, 33, 16, 155, 235, 43, 88, 180,
-    208, 176, 75, 147, 173, 242, 41,
+    102, 151, 245, 119, 91, 149, 80, 222, 49, 53, 203, 172, 165, 151, 24, 28, 157, 228, 33, 16, 155, 235, 43,
+    88, 180, 208, 176, 75, 147, 173, 242, 41,
 ];
 const NODE_KEY: [u8; 32] = [
-    1, 126, 197, 199, 165, 71, 41, 150, 253, 148, 102, 102, 180, 138, 2, 230, 93, 221, 83, 111, 55, 199, 109, 210, 248,
-    99, 82, 230, 74, 83, 113, 63,
+    1, 126, 197, 199, 165, 71, 41, 150, 253, 148, 102, 102, 180, 138, 2, 230, 93, 221, 83, 111, 55, 199, 109,
+    210, 248, 99, 82, 230, 74, 83, 113, 63,
 ];
 const PROOF_KEY: [u8; 32] = [
-    127, 24, 87, 214, 206, 86, 237, 102, 18, 127, 249, 19, 231, 165, 195, 243, 164, 205, 38, 213, 181, 219, 73, 230,
-    65, 36, 152, 127, 40, 251, 148, 195,
+    127, 24, 87, 214, 206, 86, 237, 102, 18, 127, 249, 19, 231, 165, 195, 243, 164, 205, 38, 213, 181, 219,
+    73, 230, 65, 36, 152, 127, 40, 251, 148, 195,
 ];
 /// Key of the last step from the tree's root to a file's hash.
 const FILE_KEY: [u8; 32] = [0; 32];
@@ -52,7 +52,7 @@ pub fn range_proof<'a>(chunks: impl IntoIterator<Item = &'a XetHash>) -> XetHash
 
 /// May this chunk be looked for across files, by its hash alone?
 pub fn is_dedup_eligible(chunk: &XetHash) -> bool {
-    last_word(chunk) % DEDUP_MODULUS == 0
+    last_word(chunk).is_multiple_of(DEDUP_MODULUS)
 }
 
 fn last_word(hash: &XetHash) -> u64 {
@@ -110,7 +110,7 @@ impl Tree {
         here.count += 1;
         here.children.push((hash, len));
         let full = here.children.len() == MAX_CHILDREN;
-        let cut = here.children.len() >= MIN_CHILDREN && last_word(&hash) % CUT_MODULUS == 0;
+        let cut = here.children.len() >= MIN_CHILDREN && last_word(&hash).is_multiple_of(CUT_MODULUS);
         if full || cut {
             let children = std::mem::take(&mut here.children);
             let (hash, len) = parent(&children);

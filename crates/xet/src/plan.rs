@@ -43,7 +43,9 @@ pub fn pieces<'a>(
         }
         let xorb = index(&term.xorb).ok_or(XetError::Damaged("a file's xorb is missing"))?;
         let wanted = range.start.max(start) - start..range.end.min(end) - start;
-        pieces.push(piece(term, xorb, &wanted).ok_or(XetError::Damaged("a file's term is outside of its xorb"))?);
+        pieces.push(
+            piece(term, xorb, &wanted).ok_or(XetError::Damaged("a file's term is outside of its xorb"))?,
+        );
     }
     Ok(pieces)
 }
@@ -55,7 +57,8 @@ fn piece(term: &Term, xorb: &XorbIndex, wanted: &Range<u64>) -> Option<Piece> {
     let (from, to) = (raw.start + wanted.start, raw.start + wanted.end);
     let first = chunks.partition_point(|chunk| u64::from(chunk.raw_end) <= from);
     let last = chunks.partition_point(|chunk| u64::from(chunk.raw_end) < to);
-    let number = |offset: usize| u32::try_from(offset).ok().and_then(|offset| term.chunks.start.checked_add(offset));
+    let number =
+        |offset: usize| u32::try_from(offset).ok().and_then(|offset| term.chunks.start.checked_add(offset));
     let range = number(first)?..number(last)?.checked_add(1)?.min(term.chunks.end);
     let held = xorb.raw_range(&range)?;
     Some(Piece {

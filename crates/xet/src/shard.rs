@@ -14,8 +14,8 @@ const FOOTER_BYTES: u64 = 200;
 const HEADER_VERSION: u64 = 2;
 const FOOTER_VERSION: u64 = 1;
 const MARK: [u8; 32] = [
-    b'H', b'F', b'R', b'e', b'p', b'o', b'M', b'e', b't', b'a', b'D', b'a', b't', b'a', 0, 85, 105, 103, 69, 106, 123,
-    129, 87, 131, 165, 189, 217, 92, 205, 209, 74, 169,
+    b'H', b'F', b'R', b'e', b'p', b'o', b'M', b'e', b't', b'a', b'D', b'a', b't', b'a', 0, 85, 105, 103, 69,
+    106, 123, 129, 87, 131, 165, 189, 217, 92, 205, 209, 74, 169,
 ];
 const BOOKEND: [u8; 32] = [0xff; 32];
 const WITH_PROOFS: u32 = 1 << 31;
@@ -176,7 +176,11 @@ impl Writer {
     }
 
     fn xorb(&mut self, xorb: &XorbIndex, key: &[u8; 32]) {
-        self.bytes(xorb.hash.as_bytes()).u32(0).u32(xorb.chunk_count()).u32(xorb.raw_bytes()).u32(xorb.stored_bytes());
+        self.bytes(xorb.hash.as_bytes())
+            .u32(0)
+            .u32(xorb.chunk_count())
+            .u32(xorb.raw_bytes())
+            .u32(xorb.stored_bytes());
         let mut start = 0;
         for chunk in &xorb.chunks {
             let flags = if is_dedup_eligible(&chunk.hash) { DEDUP_FLAG } else { 0 };

@@ -106,7 +106,7 @@ impl XorbIndex {
         let damaged = || XetError::Damaged("the index of a xorb");
         let rest = bytes.strip_prefix(INDEX_MARK).ok_or_else(damaged)?;
         let (hash, entries) = rest.split_at_checked(32).ok_or_else(damaged)?;
-        if entries.len() % INDEX_ENTRY_BYTES != 0 {
+        if !entries.len().is_multiple_of(INDEX_ENTRY_BYTES) {
             return Err(damaged());
         }
         let chunks = entries.chunks_exact(INDEX_ENTRY_BYTES).map(|entry| {
@@ -183,7 +183,10 @@ pub fn validate(reader: impl Read, expected: &XetHash) -> Result<(XorbIndex, u64
             Scheme::None => chunk_hash(&data),
             Scheme::Lz4 | Scheme::GroupedLz4 => chunk_hash(&decompress(header, &data)?),
         };
-        raw_end = u32::try_from(header.raw).ok().and_then(|raw| raw_end.checked_add(raw)).ok_or(XetError::Xorb("too long"))?;
+        raw_end = u32::try_from(header.raw)
+            .ok()
+            .and_then(|raw| raw_end.checked_add(raw))
+            .ok_or(XetError::Xorb("too long"))?;
         let end = u32::try_from(reader.at).map_err(|_| XetError::Xorb("too long"))?;
         chunks.push(ChunkInfo { hash, end, raw_end });
     }
@@ -262,7 +265,8 @@ fn ungroup(groups: &[u8]) -> Vec<u8> {
         tail = rest;
         head.iter()
     };
-    let (mut first, mut second, mut third, mut fourth) = (take(len(0)), take(len(1)), take(len(2)), take(len(3)));
+    let (mut first, mut second, mut third, mut fourth) =
+        (take(len(0)), take(len(1)), take(len(2)), take(len(3)));
     let mut raw = Vec::with_capacity(groups.len());
     for _ in 0..=quarter {
         raw.extend(first.next());

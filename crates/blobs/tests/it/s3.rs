@@ -27,7 +27,8 @@ impl Server {
                 let io = hyper_util::rt::TokioIo::new(socket);
                 let service = service.clone();
                 tokio::spawn(async move {
-                    let http = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+                    let http =
+                        hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
                     let _ = http.serve_connection(io, service).await;
                 });
             }

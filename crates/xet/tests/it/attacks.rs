@@ -135,7 +135,11 @@ fn false_claims_about_a_file() {
     assert_eq!(changed(&|file| file.segments[0].xorb = zero()), XetError::UnknownChunks);
     assert_eq!(changed(&|file| file.segments[0].proof = zero()), XetError::UnknownChunks);
     for range in [1..5, 0..4, 4..4, 4..1, 3..6, 5..9, 0..u32::MAX] {
-        assert_eq!(changed(&|file| file.segments[0].chunks = range.clone()), XetError::UnknownChunks, "{range:?}");
+        assert_eq!(
+            changed(&|file| file.segments[0].chunks = range.clone()),
+            XetError::UnknownChunks,
+            "{range:?}"
+        );
     }
     let double = changed(&|file| file.segments.push(file.segments[0].clone()));
     assert_eq!(double, XetError::FileHash);

@@ -29,7 +29,11 @@ fn hashes_of_every_tree_shape() {
         let list: Vec<(XetHash, u64)> =
             (0..count).map(|n: u64| (chunk_hash(&n.to_le_bytes()), n * 3 + 1)).collect();
         let reference: Vec<(MerkleHash, u64)> = list.iter().map(|(hash, len)| (theirs(hash), *len)).collect();
-        assert_eq!(xorb_hash(list.iter().copied()).to_string(), merklehash::xorb_hash(&reference).hex(), "{count}");
+        assert_eq!(
+            xorb_hash(list.iter().copied()).to_string(),
+            merklehash::xorb_hash(&reference).hex(),
+            "{count}"
+        );
         let mut hasher = FileHasher::default();
         list.iter().for_each(|(hash, len)| hasher.push(*hash, *len));
         assert_eq!(hasher.finish().to_string(), merklehash::file_hash(&reference).hex(), "{count}");
@@ -48,9 +52,11 @@ fn their_xorbs_are_accepted_in_every_compression() {
         let xorb = RawXorbData::from_chunks(&chunks, vec![0]);
         let hash: XetHash = xorb.hash().hex().parse().unwrap();
         for footer in [false, true] {
-            let bytes = SerializedXorbObject::from_xorb_with_compression(xorb.clone(), scheme, footer, 1).unwrap();
+            let bytes =
+                SerializedXorbObject::from_xorb_with_compression(xorb.clone(), scheme, footer, 1).unwrap();
             let (index, stored) = validate(&bytes.serialized_data[..], &hash).unwrap();
-            let mut stored = Bytes::copy_from_slice(&bytes.serialized_data[..usize::try_from(stored).unwrap()]);
+            let mut stored =
+                Bytes::copy_from_slice(&bytes.serialized_data[..usize::try_from(stored).unwrap()]);
             for data in &raw {
                 assert_eq!(decode_chunk(&mut stored).unwrap(), data);
             }
@@ -86,7 +92,12 @@ fn client_shard(index: &XorbIndex, ranges: &[std::ops::Range<u32>], sha: [u8; 32
             hasher.push(chunk.hash, u64::from(chunk.raw_end - before));
             before = chunk.raw_end;
         }
-        segments.push(FileDataSequenceEntry::new(theirs(&index.hash), before - start, range.start, range.end));
+        segments.push(FileDataSequenceEntry::new(
+            theirs(&index.hash),
+            before - start,
+            range.start,
+            range.end,
+        ));
         let hashes: Vec<_> = chunks.iter().map(|chunk| theirs(&chunk.hash)).collect();
         proofs.push(FileVerificationEntry::new(range_hash_from_chunks(&hashes)));
     }
@@ -157,13 +168,15 @@ fn every_range_of_a_file_is_put_together_right() {
         for end in (start + 1..=size).step_by(211).chain([size]) {
             let mut found = Vec::new();
             for piece in plan::pieces(&terms, &(start as u64..end as u64), find).unwrap() {
-                let range = usize::try_from(piece.stored.start).unwrap()..usize::try_from(piece.stored.end).unwrap();
+                let range =
+                    usize::try_from(piece.stored.start).unwrap()..usize::try_from(piece.stored.end).unwrap();
                 let mut bytes = Bytes::copy_from_slice(&stored(&piece.xorb)[range]);
                 let mut raw = Vec::new();
                 while !bytes.is_empty() {
                     raw.extend_from_slice(&decode_chunk(&mut bytes).unwrap());
                 }
-                let (skip, take) = (usize::try_from(piece.skip).unwrap(), usize::try_from(piece.take).unwrap());
+                let (skip, take) =
+                    (usize::try_from(piece.skip).unwrap(), usize::try_from(piece.take).unwrap());
                 found.extend_from_slice(&raw[skip..skip + take]);
             }
             assert_eq!(found, content[start..end], "{start}..{end}");
@@ -185,7 +198,9 @@ fn check_plan<'a>(
     let unpacked: u64 = plan.terms.iter().map(|term| term.unpacked_length).sum();
     assert!(unpacked >= plan.offset_into_first_range + (range.end - range.start));
     for term in &plan.terms {
-        let within = |fetch: &&plan::Fetch| fetch.chunks.start <= term.range.start && term.range.end <= fetch.chunks.end;
+        let within = |fetch: &&plan::Fetch| {
+            fetch.chunks.start <= term.range.start && term.range.end <= fetch.chunks.end
+        };
         assert_eq!(plan.fetches[&term.hash].iter().filter(within).count(), 1);
     }
 }

@@ -1,296 +1,139 @@
-//! Blobs in a folder: `<root>/<class>/ab/cd/<name>`, temporary files in `<root>/tmp`.
-//!
-//! A blob appears under its key whole and synced, or not at all; nothing is ever written over.
-//! Everything here blocks: `Blobs` calls it from the blocking pool.
+//! Blobs in a folder: `class/ab/cd/name`, linked into place when they are on disk.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use bastide_core::Timestamp;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
+use crate::faults::{Faults, Point};
+use crate::reader::BlobReader;
+use crate::{BlobError, BlobKey, Class, Listed};
 
-use crate::error::{BlobError, Result, missing};
-use crate::faults::{Faults, Step};
-use crate::key::{BlobKey, Class, random_hex};
-use crate::stage::{Staged, read_exact_at};
-use crate::{COMPARE_BYTES, Listed};
-
-const TEMPORARY: &str = "tmp";
-
-#[derive(Debug)]
-pub(crate) struct Folder {
+#[derive(Clone)]
+pub struct Folder {
     root: PathBuf,
-    /// Folders whose own entry in their parent is known to be on disk.
-    durable: Mutex<HashSet<PathBuf>>,
+    temporary: PathBuf,
 }
 
 impl Folder {
-    /// Makes the folders and proves that they can be written to.
-    pub fn open(root: &Path) -> Result<Self> {
-        let not_writable = |source| BlobError::NotWritable { path: root.to_owned(), source };
-        let folder = Self { root: root.to_owned(), durable: Mutex::default() };
-        folder.prepare().map_err(not_writable)?;
-        Ok(folder)
+    pub fn open(root: &Path) -> Result<Self, BlobError> {
+        let temporary = root.join("tmp");
+        let unusable = |error: io::Error| {
+            BlobError::Config(format!("cannot write to {}: {error}; is the folder yours?", root.display()))
+        };
+        fs::create_dir_all(&temporary).map_err(unusable)?;
+        let probe = temporary.join(format!("probe-{}", std::process::id()));
+        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(unusable)?;
+        Ok(Self { root: root.to_owned(), temporary })
     }
 
-    fn prepare(&self) -> io::Result<()> {
-        fs::create_dir_all(self.temporary())?;
-        for class in Class::ALL {
-            fs::create_dir_all(self.root.join(class.folder()))?;
-        }
-        prove_writable(&self.temporary())?;
-        File::open(&self.root)?.sync_all()
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
     }
 
-    pub fn temporary(&self) -> PathBuf {
-        self.root.join(TEMPORARY)
+    fn path(&self, key: &BlobKey) -> PathBuf {
+        self.root.join(key.path())
     }
 
-    pub fn path(&self, key: &BlobKey) -> PathBuf {
-        self.root.join(key.relative_path())
-    }
-
-    /// Gives a staged file its key: file synced, moved without overwriting, folder synced.
-    pub fn keep(&self, staged: &mut Staged, key: &BlobKey, faults: &Faults) -> Result<u64> {
-        staged.settle()?;
-        faults.check(Step::Fsync)?;
-        staged.file().sync_all()?;
-        let target = self.path(key);
-        self.make_parents(&target, faults)?;
-        faults.check(Step::Rename)?;
-        let moved = match move_new(staged.path(), &target) {
-            Ok(()) => true,
+    /// Gives a durable file its name. A hard link never replaces what is there; files from
+    /// another file system are copied first.
+    pub fn link(&self, from: &Path, key: &BlobKey, faults: &Faults) -> Result<(), BlobError> {
+        let to = self.path(key);
+        let folder = to.parent().unwrap_or(&self.root);
+        self.make_folder(folder)?;
+        faults.check(Point::Link)?;
+        File::open(from)?.sync_all()?;
+        match fs::hard_link(from, &to) {
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                confirm_same(staged, &target)?;
-                false
+                return Err(BlobError::Exists(key.clone()));
             }
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => self.copy_in(from, &to)?,
             Err(error) => return Err(error.into()),
-        };
-        if let Err(error) = sync_parent(&target, faults) {
-            if moved {
-                // It may or may not survive a crash: nobody may count on it, so it goes. A blob that
-                // was there before is somebody else's.
-                let _ = fs::rename(&target, staged.path());
-            }
-            return Err(error.into());
         }
-        if moved {
-            staged.moved();
-        }
-        Ok(staged.len())
+        sync_folder(folder)
     }
 
-    /// Takes over a file from anywhere; one on another file system is copied first.
-    pub fn adopt(&self, path: &Path, key: &BlobKey, faults: &Faults) -> Result<u64> {
-        let mut original = Staged::existing(path, faults.clone())?;
-        match self.keep(&mut original, key, faults) {
-            Err(BlobError::Io(error)) if error.kind() == io::ErrorKind::CrossesDevices => {}
-            Ok(stored) => {
-                // Nothing is left to remove unless the same blob was there already.
-                if path.exists() {
-                    original.copied();
-                }
-                return Ok(stored);
-            }
-            other => return other,
-        }
-        let mut copy = Staged::create(&self.temporary(), faults.clone())?;
-        faults.check(Step::Write)?;
-        io::copy(&mut File::open(path)?, &mut copy.file().as_ref())?;
-        if copy.file().metadata()?.len() != original.len() {
-            return Err(BlobError::Unfinished);
-        }
-        self.keep(&mut copy, key, faults)?;
-        original.copied();
-        Ok(original.len())
+    fn copy_in(&self, from: &Path, to: &Path) -> Result<(), BlobError> {
+        let name = to.file_name().unwrap_or_default();
+        let beside = self.temporary.join(name);
+        fs::copy(from, &beside)?;
+        File::open(&beside)?.sync_all()?;
+        let linked = fs::hard_link(&beside, to);
+        fs::remove_file(&beside)?;
+        Ok(linked?)
     }
 
-    /// A new folder is durable once its parent is synced. Known ones are remembered, because
-    /// another task may have made the folder a moment ago and not have synced its parent yet.
-    fn make_parents(&self, target: &Path, faults: &Faults) -> Result<()> {
-        let mut folders: Vec<&Path> = target.ancestors().skip(1).take(2).collect();
-        folders.reverse();
-        for folder in folders {
-            if self.durable().contains(folder) {
-                continue;
-            }
-            match fs::create_dir(folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
-                _ => sync_parent(folder, faults)?,
-            }
-            self.durable().insert(folder.to_owned());
+    /// Makes the two levels above a blob, each durable in its parent.
+    fn make_folder(&self, folder: &Path) -> Result<(), BlobError> {
+        if folder.is_dir() {
+            return Ok(());
         }
-        Ok(())
+        fs::create_dir_all(folder)?;
+        let above = folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
+        above.take(3).try_for_each(sync_folder)
     }
 
-    fn durable(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn open_blob(&self, key: &BlobKey, faults: Faults) -> Result<BlobReader, BlobError> {
+        let file = File::open(self.path(key)).map_err(|error| missing(error, key))?;
+        let len = file.metadata()?.len();
+        Ok(BlobReader::file(key.clone(), file, len, faults))
     }
 
-    /// Hard link where that works, else a copy; `target` is replaced in one step.
-    pub fn fetch_to(&self, key: &BlobKey, target: &Path) -> Result<()> {
-        let source = self.path(key);
-        let beside = beside(target)?;
-        let placed = match fs::hard_link(&source, &beside) {
+    pub fn copy_out(&self, key: &BlobKey, dest: &Path) -> Result<(), BlobError> {
+        let from = self.path(key);
+        match fs::hard_link(&from, dest) {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
-            // Another file system, or one without hard links.
-            Err(_) => fs::copy(&source, &beside).map(|_| ()),
-        };
-        let placed = placed.and_then(|()| fs::rename(&beside, target));
-        // A rename between two links of one file does nothing and leaves both.
-        let _ = fs::remove_file(&beside);
-        if placed.is_err() && !source.exists() {
-            return Err(BlobError::NotFound);
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(error, key)),
+            Err(_) => {
+                let beside = dest.with_extension(format!("part-{}", std::process::id()));
+                fs::copy(&from, &beside).map_err(|error| missing(error, key))?;
+                Ok(fs::rename(&beside, dest)?)
+            }
         }
-        Ok(placed?)
     }
 
-    pub fn delete(&self, key: &BlobKey) -> Result<()> {
+    pub fn delete(&self, key: &BlobKey) -> Result<(), BlobError> {
         match fs::remove_file(self.path(key)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
     }
 
-    pub fn size(&self, key: &BlobKey) -> Result<u64> {
-        Ok(fs::symlink_metadata(self.path(key)).map_err(missing)?.len())
-    }
-
-    /// Hands every blob of a class to `take` until it wants no more.
-    pub fn walk(&self, class: Class, take: &mut dyn FnMut(Listed) -> bool) -> io::Result<()> {
-        for outer in subfolders(&self.root.join(class.folder()))? {
-            for inner in subfolders(&outer)? {
-                for entry in fs::read_dir(inner)? {
-                    if let Some(listed) = self.listed(class, &entry?)?
-                        && !take(listed)
-                    {
-                        return Ok(());
-                    }
+    pub fn list(&self, class: Class) -> Result<Vec<Listed>, BlobError> {
+        let mut found = Vec::new();
+        for first in folders(&self.root.join(class.as_str()))? {
+            for second in folders(&first)? {
+                for entry in fs::read_dir(second)? {
+                    let entry = entry?;
+                    let meta = entry.metadata()?;
+                    // What is not a blob of ours is left alone.
+                    let Some(name) = entry.file_name().to_str().map(ToOwned::to_owned) else { continue };
+                    let Ok(key) = BlobKey::new(class, &name) else { continue };
+                    let modified_ms = meta.mtime() * 1000 + meta.mtime_nsec() / 1_000_000;
+                    found.push(Listed { key, size: meta.len(), modified_ms });
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Files that no key leads to are not blobs; they are somebody else's and stay.
-    fn listed(&self, class: Class, entry: &fs::DirEntry) -> io::Result<Option<Listed>> {
-        let key = entry.file_name().to_str().and_then(|name| BlobKey::new(class, name).ok());
-        let Some(key) = key.filter(|key| self.path(key) == entry.path()) else {
-            tracing::warn!(path = %entry.path().display(), "not a blob, left alone");
-            return Ok(None);
-        };
-        match entry.metadata() {
-            Ok(metadata) if metadata.is_file() => {
-                Ok(Some(Listed { key, size: metadata.len(), modified: modified(&metadata)? }))
-            }
-            // Deleted since the folder was read.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(None),
-        }
+        Ok(found)
     }
 }
 
-/// Removes what uploads that died left behind.
-pub(crate) fn sweep(temporary: &Path, older_than: Timestamp) -> Result<u64> {
-    let mut removed = 0;
-    for entry in fs::read_dir(temporary)? {
-        let entry = entry?;
-        // An upload may end, and take its file away, while we look.
-        let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_file() && modified(&metadata)? < older_than && fs::remove_file(entry.path()).is_ok() {
-            removed += 1;
-        }
-    }
-    Ok(removed)
+fn folders(path: &Path) -> Result<Vec<PathBuf>, BlobError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
 }
 
-pub(crate) fn prove_writable(folder: &Path) -> io::Result<()> {
-    let probe = folder.join(random_hex()?);
-    let written = fs::write(&probe, b"probe").and_then(|()| File::open(&probe)?.sync_all());
-    let removed = fs::remove_file(&probe);
-    written.and(removed)
+fn missing(error: io::Error, key: &BlobKey) -> BlobError {
+    if error.kind() == io::ErrorKind::NotFound { BlobError::NotFound(key.clone()) } else { error.into() }
 }
 
-/// A name next to `target`, so that a rename can put the finished file in its place.
-pub(crate) fn beside(target: &Path) -> io::Result<PathBuf> {
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", random_hex()?));
-    Ok(target.with_file_name(name))
-}
-
-/// Moves a file to a name that is not taken. Where the file system cannot rename like that
-/// (NFS), a hard link does not overwrite either.
-fn move_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            fs::hard_link(from, to)?;
-            fs::remove_file(from)
-        }
-        other => Ok(other?),
-    }
-}
-
-/// Storing the same bytes again is no error: it is what a retry does. Their first writer may not
-/// have synced them yet, so that is done here too.
-fn confirm_same(staged: &Staged, target: &Path) -> Result<()> {
-    let stored = File::open(target)?;
-    let len = staged.len();
-    if stored.metadata()?.len() != len {
-        return Err(BlobError::Exists);
-    }
-    let mut offset = 0;
-    while offset < len {
-        let block = usize::try_from(len - offset).map_or(COMPARE_BYTES, |rest| rest.min(COMPARE_BYTES));
-        if read_exact_at(staged.file(), offset, block)? != read_exact_at(&stored, offset, block)? {
-            return Err(BlobError::Exists);
-        }
-        offset += block as u64;
-    }
-    Ok(stored.sync_all()?)
-}
-
-fn sync_parent(path: &Path, faults: &Faults) -> io::Result<()> {
-    faults.check(Step::Fsync)?;
-    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-}
-
-fn subfolders(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
-}
-
-fn modified(metadata: &fs::Metadata) -> io::Result<Timestamp> {
-    let since = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_before_1970_is_the_beginning() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("old");
-        fs::write(&path, "x").unwrap();
-        File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(9))
-            .unwrap();
-        assert_eq!(modified(&fs::metadata(&path).unwrap()).unwrap(), Timestamp::from_millis(0));
-    }
+fn sync_folder(path: &Path) -> Result<(), BlobError> {
+    Ok(File::open(path)?.sync_all()?)
 }

@@ -1,272 +1,188 @@
-//! Immutable bytes under keys, in a folder or an S3-compatible bucket. Knows nothing of the hub.
+//! Immutable bytes under keys, on a folder or in an S3-compatible store.
 //!
-//! A way in: `stage`, write, validate, `store`. When `store` returns, the bytes are whole, durable
-//! and under their key; before, there is nothing under the key. Nothing is ever written over.
+//! What is written is durable when `store` returns, and is never written again: keys carry a
+//! random suffix, so that deleting an old copy cannot hit a new one.
 
 mod body;
-mod buffer;
-mod disk;
 mod error;
 mod faults;
 mod folder;
 mod key;
+mod object;
 mod reader;
-mod remote;
-mod stage;
+mod staged;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bastide_core::Timestamp;
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream};
-use futures_util::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 pub use body::RangeBody;
-pub use buffer::CHUNK_BYTES;
-pub use error::{BlobError, Result};
-pub use faults::{Fault, Faults, Step};
-pub use key::{BlobKey, Class, MAX_NAME_BYTES};
+pub use error::BlobError;
+pub use faults::{Faults, Point};
+pub use key::{BlobKey, Class};
+pub use object::S3Config;
 pub use reader::BlobReader;
-pub use remote::{MULTIPART_OVER_BYTES, S3Config};
-pub use stage::Staged;
+pub use staged::Staged;
 
-use disk::Disk;
-use folder::Folder;
-use reader::Source;
-use remote::Remote;
+/// Blobs that are made durable at the same time: more only makes each slower.
+const CONCURRENT_STORES: usize = 8;
 
-/// Blobs that are synced or uploaded at the same time. More only makes each slower, and an upload
-/// may hold 64 MiB of memory.
-pub const MAX_CONCURRENT_STORES: usize = 8;
-/// Blobs that a listing is ahead of its reader.
-const LIST_AHEAD: usize = 256;
-/// Bytes compared at a time when a key is taken already.
-pub(crate) const COMPARE_BYTES: usize = 1024 * 1024;
-
-/// A store of blobs. Cheap to clone; clones share everything.
-#[derive(Debug, Clone)]
+/// A store of blobs. Cheap to clone.
+#[derive(Clone)]
 pub struct Blobs {
-    home: Home,
-    slots: Arc<Semaphore>,
+    engine: Arc<Engine>,
+    stores: Arc<Semaphore>,
     faults: Faults,
 }
 
-#[derive(Debug, Clone)]
-enum Home {
-    Folder(Arc<Folder>),
-    Remote(Arc<Remote>),
+enum Engine {
+    Folder(folder::Folder),
+    Object(object::ObjectStore),
 }
 
-/// One blob as a listing shows it.
+/// A blob in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     pub key: BlobKey,
     pub size: u64,
-    pub modified: Timestamp,
+    pub modified_ms: i64,
 }
 
 impl Blobs {
-    /// Makes the folders and checks that they can be written to. Blocks; for the start.
-    pub fn folder(root: &Path) -> Result<Self> {
-        Ok(Self::new(Home::Folder(Arc::new(Folder::open(root)?))))
+    /// Blobs in a folder; makes it, and proves that it can be written.
+    pub fn folder(root: &Path) -> Result<Self, BlobError> {
+        Ok(Self::new(Engine::Folder(folder::Folder::open(root)?)))
     }
 
-    /// Checks the bucket by writing to it. `scratch` holds uploads until they are validated.
-    pub async fn s3(config: &S3Config, scratch: &Path) -> Result<Self> {
-        Ok(Self::new(Home::Remote(Arc::new(Remote::open(config, scratch).await?))))
+    /// Blobs in a bucket; `scratch` is a local folder for bytes on their way.
+    pub fn s3(config: &S3Config, scratch: &Path) -> Result<Self, BlobError> {
+        Ok(Self::new(Engine::Object(object::ObjectStore::open(config, scratch)?)))
     }
 
-    /// The same store, on which things go wrong as planned.
-    pub fn faulty(inner: Self, faults: Faults) -> Self {
-        Self { faults, ..inner }
+    fn new(engine: Engine) -> Self {
+        let stores = Arc::new(Semaphore::new(CONCURRENT_STORES));
+        Self { engine: Arc::new(engine), stores, faults: Faults::default() }
     }
 
-    fn new(home: Home) -> Self {
-        Self { home, slots: Arc::new(Semaphore::new(MAX_CONCURRENT_STORES)), faults: Faults::default() }
+    /// The same store, failing as `faults` says: for tests.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
     }
 
-    /// A temporary file for a blob that is coming in.
-    pub async fn stage(&self) -> Result<Staged> {
-        let (folder, faults) = (self.temporary(), self.faults.clone());
-        blocking(move || Staged::create(&folder, faults)).await
-    }
-
-    /// Gives staged bytes their key and returns their number. The same bytes may be stored twice
-    /// under one key, other bytes may not. When the future is dropped the blob may still appear.
-    pub async fn store(&self, mut staged: Staged, key: &BlobKey) -> Result<u64> {
-        let slot = self.slot().await?;
-        self.faults.check_async(Step::Put).await?;
-        match &self.home {
-            Home::Remote(remote) => remote.keep(staged, key, &self.faults).await,
-            Home::Folder(folder) => {
-                let (folder, key, faults) = (Arc::clone(folder), key.clone(), self.faults.clone());
-                holding(slot, move || folder.keep(&mut staged, &key, &faults)).await
-            }
+    fn scratch(&self) -> &Path {
+        match &*self.engine {
+            Engine::Folder(folder) => folder.temporary(),
+            Engine::Object(object) => object.scratch(),
         }
     }
 
-    pub async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<u64> {
-        if let Home::Remote(remote) = &self.home
-            && bytes.len() as u64 <= MULTIPART_OVER_BYTES
-        {
-            let _slot = self.slot().await?;
-            self.faults.check_async(Step::Put).await?;
-            return remote.put(key, bytes, &self.faults).await;
-        }
+    /// A place for bytes that are to become a blob.
+    pub async fn stage(&self) -> Result<Staged, BlobError> {
+        self.faults.check(Point::Stage)?;
+        Staged::create(self.scratch(), self.faults.clone()).await
+    }
+
+    /// Makes staged bytes a durable blob. Fails when the key exists: keys are new every time.
+    pub async fn store(&self, staged: Staged, key: &BlobKey) -> Result<u64, BlobError> {
+        let size = staged.len();
+        let path = staged.seal().await?;
+        self.put_file(&path, key).await?;
+        Ok(size)
+    }
+
+    pub async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<u64, BlobError> {
         let mut staged = self.stage().await?;
-        staged.write(bytes).await?;
+        staged.write(&bytes).await?;
         self.store(staged, key).await
     }
 
-    /// Takes over a finished file that other code wrote, with the guarantees of `store`. The file
-    /// is gone afterwards, and untouched if this fails. Nobody may write to it any more.
-    pub async fn adopt(&self, path: &Path, key: &BlobKey) -> Result<u64> {
-        let slot = self.slot().await?;
-        self.faults.check_async(Step::Put).await?;
-        let (path, faults) = (path.to_owned(), self.faults.clone());
-        match &self.home {
-            Home::Folder(folder) => {
-                let (folder, key) = (Arc::clone(folder), key.clone());
-                holding(slot, move || folder.adopt(&path, &key, &faults)).await
-            }
-            Home::Remote(remote) => {
-                let original = path.clone();
-                let staged = blocking(move || Staged::existing(&original, faults)).await?;
-                let stored = remote.keep(staged, key, &self.faults).await?;
-                blocking(move || Ok(std::fs::remove_file(path)?)).await?;
-                Ok(stored)
-            }
-        }
-    }
-
-    pub async fn open(&self, key: &BlobKey) -> Result<BlobReader> {
-        let source = match &self.home {
-            Home::Folder(folder) => {
-                Source::Disk(Arc::new(Disk::open(&folder.path(key), self.faults.clone()).await?))
-            }
-            Home::Remote(remote) => Source::Remote(Arc::new(remote.reader(key, self.faults.clone()).await?)),
-        };
-        Ok(BlobReader(source))
-    }
-
-    /// Opens a blob whose length is known: another length is damage.
-    pub async fn open_sized(&self, key: &BlobKey, expected: u64) -> Result<BlobReader> {
-        let reader = self.open(key).await?;
-        match reader.len() {
-            found if found == expected => Ok(reader),
-            found => Err(BlobError::Truncated { expected, found }),
-        }
-    }
-
-    /// Brings a blob to a local path, for programs that want a file: a hard link where possible, so
-    /// it must not be written to. What is there is replaced in one step. Not synced: it is a cache.
-    pub async fn fetch_to(&self, key: &BlobKey, target: &Path) -> Result<()> {
-        match &self.home {
-            Home::Remote(remote) => remote.fetch_to(key, target, self.faults.clone()).await,
-            Home::Folder(folder) => {
-                let (folder, key, target) = (Arc::clone(folder), key.clone(), target.to_owned());
+    /// Makes a file that other code wrote a durable blob. The file itself stays.
+    pub async fn put_file(&self, path: &Path, key: &BlobKey) -> Result<(), BlobError> {
+        let _permit = self.stores.acquire().await.map_err(|_| BlobError::Closed)?;
+        self.faults.check(Point::Sync)?;
+        match &*self.engine {
+            Engine::Folder(folder) => {
+                let (folder, path, key) = (folder.clone(), path.to_owned(), key.clone());
                 let faults = self.faults.clone();
-                blocking(move || {
-                    faults.check(Step::Read)?;
-                    folder.fetch_to(&key, &target)
-                })
-                .await
+                blocking(move || folder.link(&path, &key, &faults)).await
             }
+            Engine::Object(object) => object.upload(path, key).await,
         }
     }
 
-    /// Deletes a blob; one that is not there is no error. Open readers of a folder keep theirs.
-    pub async fn delete(&self, key: &BlobKey) -> Result<()> {
-        self.faults.check_async(Step::Delete).await?;
-        match &self.home {
-            Home::Remote(remote) => remote.delete(key).await,
-            Home::Folder(folder) => {
-                let (folder, key) = (Arc::clone(folder), key.clone());
+    pub async fn open(&self, key: &BlobKey) -> Result<BlobReader, BlobError> {
+        match &*self.engine {
+            // Opening a file takes microseconds: less than a hop to another thread.
+            Engine::Folder(folder) => folder.open_blob(key, self.faults.clone()),
+            Engine::Object(object) => object.open_blob(key, self.faults.clone()).await,
+        }
+    }
+
+    /// The whole blob, when it has at most `limit` bytes.
+    pub async fn get(&self, key: &BlobKey, limit: u64) -> Result<Bytes, BlobError> {
+        let reader = self.open(key).await?;
+        if reader.len() > limit {
+            return Err(BlobError::TooLarge { key: key.clone(), limit });
+        }
+        let len = usize::try_from(reader.len()).map_err(|_| BlobError::Closed)?;
+        reader.read_at(0, len).await
+    }
+
+    /// Puts a copy of a blob at `dest`, complete or not at all.
+    pub async fn fetch_to(&self, key: &BlobKey, dest: &Path) -> Result<(), BlobError> {
+        if let Engine::Folder(folder) = &*self.engine {
+            let (folder, key, dest) = (folder.clone(), key.clone(), dest.to_owned());
+            return blocking(move || folder.copy_out(&key, &dest)).await;
+        }
+        let reader = self.open(key).await?;
+        let mut staged = self.stage().await?;
+        let mut at = 0;
+        while at < reader.len() {
+            let part = reader.read_at(at, reader.part(at)).await?;
+            at += part.len() as u64;
+            staged.write(&part).await?;
+        }
+        let path = staged.seal().await?;
+        tokio::fs::rename(&*path, dest).await.map_err(BlobError::from)
+    }
+
+    /// Removes a blob. One that is gone already is no error: deletion is repeated after a crash.
+    pub async fn delete(&self, key: &BlobKey) -> Result<(), BlobError> {
+        self.faults.check(Point::Delete)?;
+        match &*self.engine {
+            Engine::Folder(folder) => {
+                let (folder, key) = (folder.clone(), key.clone());
                 blocking(move || folder.delete(&key)).await
             }
+            Engine::Object(object) => object.delete(key).await,
         }
     }
 
-    pub async fn size(&self, key: &BlobKey) -> Result<u64> {
-        match &self.home {
-            Home::Remote(remote) => remote.size(key).await,
-            Home::Folder(folder) => {
-                let (folder, key) = (Arc::clone(folder), key.clone());
-                blocking(move || folder.size(&key)).await
+    /// Every blob of a class, in no order.
+    pub async fn list(&self, class: Class) -> Result<Vec<Listed>, BlobError> {
+        match &*self.engine {
+            Engine::Folder(folder) => {
+                let folder = folder.clone();
+                blocking(move || folder.list(class)).await
             }
+            Engine::Object(object) => object.list(class).await,
         }
     }
 
-    pub async fn exists(&self, key: &BlobKey) -> Result<bool> {
-        match self.size(key).await {
-            Ok(_) => Ok(true),
-            Err(BlobError::NotFound) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Every blob of a class, in no particular order, with bounded memory. What is stored or
-    /// deleted meanwhile may or may not show.
-    pub fn list(&self, class: Class) -> BoxStream<'static, Result<Listed>> {
-        match &self.home {
-            Home::Remote(remote) => remote.list(class),
-            Home::Folder(folder) => walk(Arc::clone(folder), class),
-        }
-    }
-
-    /// Removes temporary files that were last written before this moment; says how many.
-    pub async fn sweep_temporary(&self, older_than: Timestamp) -> Result<u64> {
-        let folder = self.temporary();
-        blocking(move || folder::sweep(&folder, older_than)).await
-    }
-
-    fn temporary(&self) -> PathBuf {
-        match &self.home {
-            Home::Folder(folder) => folder.temporary(),
-            Home::Remote(remote) => remote.scratch().to_owned(),
-        }
-    }
-
-    async fn slot(&self) -> Result<OwnedSemaphorePermit> {
-        let slots = Arc::clone(&self.slots);
-        slots.acquire_owned().await.map_err(|error| BlobError::Io(std::io::Error::other(error)))
+    /// Removes temporary files that a crash left behind.
+    pub async fn sweep_temporary(&self, older_than: std::time::Duration) -> Result<usize, BlobError> {
+        let folder: PathBuf = self.scratch().to_owned();
+        blocking(move || staged::sweep(&folder, older_than)).await
     }
 }
 
-/// Runs a folder walk on the blocking pool; it ends when the stream is dropped.
-fn walk(folder: Arc<Folder>, class: Class) -> BoxStream<'static, Result<Listed>> {
-    let (sender, receiver) = mpsc::channel(LIST_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let walked = folder.walk(class, &mut |listed| sender.blocking_send(Ok(listed)).is_ok());
-        if let Err(error) = walked {
-            let _ = sender.blocking_send(Err(error.into()));
-        }
-    });
-    stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) }).boxed()
-}
-
-/// The one home of blocking work.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(task_died)?
-}
-
-/// The slot goes along, because the work goes on when its caller is dropped.
-async fn holding<T: Send + 'static>(
-    slot: OwnedSemaphorePermit,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    blocking(move || {
-        let done = work();
-        drop(slot);
-        done
-    })
-    .await
-}
-
-pub(crate) fn task_died(error: tokio::task::JoinError) -> BlobError {
-    BlobError::Io(std::io::Error::other(error))
+/// Runs file work on the blocking pool.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
+) -> Result<T, BlobError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| BlobError::Closed)?
 }

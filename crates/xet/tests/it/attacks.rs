@@ -134,7 +134,7 @@ fn false_claims_about_a_file() {
     // Missing, foreign and badly proved are one answer.
     assert_eq!(changed(&|file| file.segments[0].xorb = zero()), XetError::UnknownChunks);
     assert_eq!(changed(&|file| file.segments[0].proof = zero()), XetError::UnknownChunks);
-    for range in [1..5, 0..4, 4..4, 4..1, 3..6, 5..9, 0..u32::MAX] {
+    for range in [1..5, 0..4, 4..4, 3..6, 5..9, 0..u32::MAX] {
         assert_eq!(
             changed(&|file| file.segments[0].chunks = range.clone()),
             XetError::UnknownChunks,

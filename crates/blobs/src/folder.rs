@@ -66,10 +66,10 @@ impl Folder {
 
     /// Makes the two levels above a blob, each durable in its parent.
     fn make_folder(&self, folder: &Path) -> Result<(), BlobError> {
-        if folder.is_dir() {
-            return Ok(());
+        // Durable even when another has made it a moment ago and not yet synced its parent.
+        if !folder.is_dir() {
+            fs::create_dir_all(folder)?;
         }
-        fs::create_dir_all(folder)?;
         let above = folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
         above.take(3).try_for_each(sync_folder)
     }
@@ -87,7 +87,9 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(error, key)),
             Err(_) => {
-                let beside = dest.with_extension(format!("part-{}", std::process::id()));
+                let mut name = dest.file_name().unwrap_or_default().to_owned();
+                name.push(format!(".part-{}", key.name().rsplit('.').next().unwrap_or_default()));
+                let beside = dest.with_file_name(name);
                 fs::copy(&from, &beside).map_err(|error| missing(error, key))?;
                 Ok(fs::rename(&beside, dest)?)
             }
@@ -107,7 +109,7 @@ impl Folder {
             for second in folders(&first)? {
                 for entry in fs::read_dir(second)? {
                     let entry = entry?;
-                    let meta = entry.metadata()?;
+                    let Ok(meta) = entry.metadata() else { continue };
                     // What is not a blob of ours is left alone.
                     let Some(name) = entry.file_name().to_str().map(ToOwned::to_owned) else { continue };
                     let Ok(key) = BlobKey::new(class, &name) else { continue };

@@ -89,7 +89,7 @@ impl Blobs {
     /// Makes staged bytes a durable blob. Fails when the key exists: keys are new every time.
     pub async fn store(&self, staged: Staged, key: &BlobKey) -> Result<u64, BlobError> {
         let size = staged.len();
-        let path = staged.seal().await?;
+        let path = staged.seal()?;
         self.put_file(&path, key).await?;
         Ok(size)
     }
@@ -139,14 +139,15 @@ impl Blobs {
             return blocking(move || folder.copy_out(&key, &dest)).await;
         }
         let reader = self.open(key).await?;
-        let mut staged = self.stage().await?;
+        // Beside its destination, so that the last step is a rename and never a copy.
+        let mut staged = Staged::create(dest.parent().unwrap_or(dest), self.faults.clone()).await?;
         let mut at = 0;
         while at < reader.len() {
             let part = reader.read_at(at, reader.part(at)).await?;
             at += part.len() as u64;
             staged.write(&part).await?;
         }
-        let path = staged.seal().await?;
+        let path = staged.seal()?;
         tokio::fs::rename(&*path, dest).await.map_err(BlobError::from)
     }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore as Store, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
+use object_store::{
+    ClientOptions, ObjectStore as Store, ObjectStoreExt, PutMode, PutPayload, WriteMultipart,
+};
 use tokio::io::AsyncReadExt;
 
 use crate::faults::Faults;
@@ -17,6 +19,7 @@ use crate::{BlobError, BlobKey, Class, Listed};
 /// Files above this size go up in parts of it.
 const PART_BYTES: usize = 16 * 1024 * 1024;
 const PARTS_AT_ONCE: usize = 4;
+const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Where the bucket is.
 #[derive(Clone, Default)]
@@ -71,6 +74,8 @@ impl ObjectStore {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(&config.bucket)
+            // A large part on a slow link takes long; a silent one is given up.
+            .with_client_options(client_options(config))
             .with_conditional_put(S3ConditionalPut::ETagMatch);
         if let Some(key) = &config.access_key {
             builder = builder.with_access_key_id(key);
@@ -82,8 +87,7 @@ impl ObjectStore {
             builder = builder.with_region(&config.region);
         }
         if !config.endpoint.is_empty() {
-            let plain = config.endpoint.starts_with("http://");
-            builder = builder.with_endpoint(&config.endpoint).with_allow_http(plain);
+            builder = builder.with_endpoint(&config.endpoint);
         }
         let store = Arc::new(builder.build().map_err(BlobError::Object)?);
         Ok(Self { store, prefix: config.prefix.clone(), scratch: scratch.to_owned() })
@@ -154,6 +158,13 @@ impl ObjectStore {
         });
         Ok(listed.collect())
     }
+}
+
+fn client_options(config: &S3Config) -> ClientOptions {
+    ClientOptions::new()
+        .with_timeout_disabled()
+        .with_read_timeout(READ_TIMEOUT)
+        .with_allow_http(config.endpoint.starts_with("http://"))
 }
 
 fn wrap(error: object_store::Error, key: &BlobKey) -> BlobError {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::faults::{Faults, Point};
 use crate::{BlobError, blocking};
@@ -95,10 +95,9 @@ impl Staged {
         Ok(())
     }
 
-    /// Ends writing; the bytes are on disk when this returns.
-    pub(crate) async fn seal(mut self) -> Result<Temporary, BlobError> {
-        let file = self.file.take().ok_or(BlobError::Closed)?;
-        blocking(move || Ok(file.sync_all()?)).await?;
+    /// Ends writing. Storing makes it durable.
+    pub(crate) fn seal(mut self) -> Result<Temporary, BlobError> {
+        self.file.take().ok_or(BlobError::Closed)?;
         Ok(self.path)
     }
 }
@@ -108,10 +107,11 @@ pub fn sweep(folder: &Path, older_than: Duration) -> Result<usize, BlobError> {
     let mut swept = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let age = entry.metadata()?.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        // What is gone by now was stored or dropped meanwhile.
+        let Ok(meta) = entry.metadata() else { continue };
+        let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age >= older_than) {
-            fs::remove_file(entry.path())?;
-            swept += 1;
+            swept += usize::from(fs::remove_file(entry.path()).is_ok());
         }
     }
     Ok(swept)

@@ -1,0 +1,52 @@
+//! Git: trees, commits and packs. A repository's objects are immutable packs that live elsewhere,
+//! its refs are rows elsewhere; here is the disposable bare repository that a node makes of them,
+//! which stock `git` can read, check and serve.
+
+mod cache;
+mod check;
+mod edit;
+mod merge;
+mod object;
+mod pack;
+mod process;
+mod repo;
+mod walk;
+
+pub use cache::Cache;
+pub use check::Fault;
+pub use edit::{Change, Edit, Edited, Op, edit_tree};
+pub use merge::merge_packs;
+pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};
+pub use pack::{NewPack, PackWriter};
+pub use process::{Version, git_version};
+pub use repo::Repo;
+pub use walk::{Walked, diff_trees};
+
+use bastide_core::Oid;
+
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error("object {0} is missing")]
+    Missing(Oid),
+    #[error("object {0} is not a {1}")]
+    Kind(Oid, &'static str),
+    #[error("object {oid} is damaged: {what}")]
+    Damaged { oid: Oid, what: &'static str },
+    #[error("object {oid} has more than {limit} bytes")]
+    TooLarge { oid: Oid, limit: u64 },
+    /// A path that is to be removed and is not there.
+    #[error("A file with this name doesn't exist: {0}")]
+    NotFound(String),
+    #[error("'{0}' is a file, so nothing can be put under it")]
+    PathConflict(String),
+    #[error("'{new}' differs from '{old}' only in case: many systems cannot hold both")]
+    CaseClash { old: String, new: String },
+    #[error("the repository's packs cannot be read: {0}")]
+    Odb(String),
+    #[error("a pack is damaged: {0}")]
+    Pack(&'static str),
+    #[error("git: {0}")]
+    Program(String),
+    #[error("git repository: {0}")]
+    Io(#[from] std::io::Error),
+}

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bastide_core::XetHash;
+use bastide_core::limits::MAX_FILE_BYTES;
 
 use crate::XetError;
 use crate::hash::FileHasher;
@@ -10,6 +11,9 @@ use crate::shard::ShardFile;
 use crate::xorb::XorbIndex;
 
 const TERM_BYTES: usize = 44;
+/// Chunks that the files of one shard may have together, repeated ones counted each time: 1 TiB of
+/// chunks of the usual size. Without it, a small shard could ask for hours of hashing.
+pub const MAX_SHARD_CHUNKS: u64 = 1 << 24;
 
 /// Chunks of one xorb that follow each other in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +33,10 @@ pub struct CheckedFile {
 
 /// Checks a file of a shard against the xorbs that the caller may use. `index` answers nothing for
 /// a xorb that is missing or not the caller's to use: the two cannot be told apart.
+/// `budget` is what is left of `MAX_SHARD_CHUNKS` for the shard.
 pub fn check<'a>(
     file: &ShardFile,
+    budget: &mut u64,
     mut index: impl FnMut(&XetHash) -> Option<&'a XorbIndex>,
 ) -> Result<CheckedFile, XetError> {
     let mut hasher = FileHasher::default();
@@ -38,6 +44,8 @@ pub fn check<'a>(
     let mut terms = Vec::with_capacity(file.segments.len());
     for segment in &file.segments {
         let xorb = index(&segment.xorb).ok_or(XetError::UnknownChunks)?;
+        let count = xorb.chunks(&segment.chunks).ok_or(XetError::UnknownChunks)?.len() as u64;
+        *budget = budget.checked_sub(count).ok_or(XetError::Shard("its files have too many chunks"))?;
         if xorb.proof(&segment.chunks) != Some(segment.proof) {
             return Err(XetError::UnknownChunks);
         }
@@ -51,6 +59,9 @@ pub fn check<'a>(
             before = chunk.raw_end.into();
         }
         size += u64::from(segment.raw_bytes);
+        if size > MAX_FILE_BYTES {
+            return Err(XetError::Shard("a file of more than 5 TiB"));
+        }
         terms.push(Term { xorb: segment.xorb, chunks: segment.chunks.clone(), raw_bytes: segment.raw_bytes });
     }
     if hasher.finish() != file.hash {

@@ -92,6 +92,9 @@ fn file(records: &mut Records<'_>, hash: XetHash, flags: u32, count: u32) -> Res
     if flags & WITH_PROOFS == 0 {
         return Err(XetError::Shard("a file without verification entries"));
     }
+    if count == 0 {
+        return Err(XetError::Shard("a file without segments"));
+    }
     // Before anything is allocated: are there that many records at all?
     if count > records.left() / 2 {
         return Err(XetError::Shard("a file with more segments than the shard holds"));

@@ -22,6 +22,8 @@ const MAX_COMPRESSED_BYTES: usize = 2 * MAX_CHUNK_BYTES;
 const FOOTER_MARK: &[u8; 7] = b"XETBLOB";
 const INDEX_MARK: &[u8; 4] = b"BXI1";
 const INDEX_ENTRY_BYTES: usize = 40;
+/// The code of 256 KiB blocks in an LZ4 frame: the smallest that holds the largest chunk.
+const LARGEST_BLOCK: u8 = 5;
 /// Compression has to save at least one byte in so many, or the chunk is kept as it is.
 const WORTHWHILE: usize = 16;
 
@@ -119,6 +121,12 @@ impl XorbIndex {
             })
         });
         let chunks = chunks.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
+        // Everything that is computed from an index relies on this.
+        let rising = chunks.is_sorted_by(|a, b| a.end < b.end && a.raw_end < b.raw_end);
+        if !rising || chunks.len() > MAX_XORB_CHUNKS || chunks.first().is_none_or(|first| first.raw_end == 0)
+        {
+            return Err(damaged());
+        }
         Ok(Self { hash: XetHash::from_slice(hash).map_err(|_| damaged())?, chunks })
     }
 }
@@ -173,7 +181,7 @@ pub fn validate(reader: impl Read, expected: &XetHash) -> Result<(XorbIndex, u64
     let mut reader = Walk { reader, at: 0 };
     let mut chunks: Vec<ChunkInfo> = Vec::new();
     let mut data = Vec::with_capacity(MAX_CHUNK_BYTES);
-    let mut raw_end = 0u32;
+    let mut raw_total = 0;
     while let Some(header) = reader.header()? {
         if chunks.len() == MAX_XORB_CHUNKS {
             return Err(XetError::Xorb("more than 8192 chunks"));
@@ -183,10 +191,11 @@ pub fn validate(reader: impl Read, expected: &XetHash) -> Result<(XorbIndex, u64
             Scheme::None => chunk_hash(&data),
             Scheme::Lz4 | Scheme::GroupedLz4 => chunk_hash(&decompress(header, &data)?),
         };
-        raw_end = u32::try_from(header.raw)
-            .ok()
-            .and_then(|raw| raw_end.checked_add(raw))
-            .ok_or(XetError::Xorb("too long"))?;
+        raw_total += header.raw;
+        if raw_total > MAX_XORB_BYTES {
+            return Err(XetError::Xorb("more than 64 MiB of content"));
+        }
+        let raw_end = u32::try_from(raw_total).map_err(|_| XetError::Xorb("too long"))?;
         let end = u32::try_from(reader.at).map_err(|_| XetError::Xorb("too long"))?;
         chunks.push(ChunkInfo { hash, end, raw_end });
     }
@@ -243,6 +252,11 @@ impl<R: Read> Walk<R> {
 /// many, and padding is refused, so that one hash has one form.
 fn decompress(header: Header, data: &[u8]) -> Result<Vec<u8>, XetError> {
     let bad = XetError::Xorb("a chunk that does not decompress to its length");
+    // Magic, flags, then the block size: decoders allocate that much before they look further.
+    let [0x04, 0x22, 0x4d, 0x18, _, block, ..] = data else { return Err(bad) };
+    if (block >> 4) & 7 > LARGEST_BLOCK {
+        return Err(XetError::Xorb("an LZ4 frame with blocks of more than 256 KiB"));
+    }
     let mut decoder = FrameDecoder::new(Cursor::new(data));
     let mut raw = vec![0; header.raw];
     decoder.read_exact(&mut raw).map_err(|_| bad.clone())?;
@@ -263,17 +277,16 @@ fn ungroup(groups: &[u8]) -> Vec<u8> {
     let mut take = |len: usize| {
         let (head, rest) = tail.split_at_checked(len).unwrap_or((tail, &[]));
         tail = rest;
-        head.iter()
+        head
     };
-    let (mut first, mut second, mut third, mut fourth) =
-        (take(len(0)), take(len(1)), take(len(2)), take(len(3)));
+    let (first, second, third, fourth) = (take(len(0)), take(len(1)), take(len(2)), take(len(3)));
     let mut raw = Vec::with_capacity(groups.len());
-    for _ in 0..=quarter {
-        raw.extend(first.next());
-        raw.extend(second.next());
-        raw.extend(third.next());
-        raw.extend(fourth.next());
+    for (((first, second), third), fourth) in first.iter().zip(second).zip(third).zip(fourth) {
+        raw.extend_from_slice(&[*first, *second, *third, *fourth]);
     }
+    // Up to three groups have one byte more.
+    let last = [first, second, third].into_iter().filter_map(|group| group.get(quarter));
+    raw.extend(last);
     raw
 }
 
@@ -315,7 +328,10 @@ impl Builder {
 
     /// True when another chunk of any size might not fit.
     pub fn is_full(&self) -> bool {
-        self.chunks.len() == MAX_XORB_CHUNKS || self.stored + HEADER_BYTES + MAX_CHUNK_BYTES > MAX_XORB_BYTES
+        let largest = HEADER_BYTES + MAX_CHUNK_BYTES;
+        self.chunks.len() == MAX_XORB_CHUNKS
+            || self.stored + largest > MAX_XORB_BYTES
+            || self.raw as usize + largest > MAX_XORB_BYTES
     }
 
     /// Takes a chunk; answers its hash, its number and the bytes to write.

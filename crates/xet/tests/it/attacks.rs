@@ -24,7 +24,7 @@ fn header(scheme: u8, compressed: usize, raw: usize) -> Vec<u8> {
 }
 
 fn frame(data: &[u8]) -> Vec<u8> {
-    let info = FrameInfo::new().block_size(BlockSize::Max4MB);
+    let info = FrameInfo::new().block_size(BlockSize::Max256KB);
     let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
@@ -49,6 +49,11 @@ fn lying_lengths_and_bombs() {
     for scheme in [1, 2] {
         assert!(send(scheme, &bomb, MAX_CHUNK_BYTES, &[0; MAX_CHUNK_BYTES]).is_err());
     }
+    let info = FrameInfo::new().block_size(BlockSize::Max1MB);
+    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+    encoder.write_all(&data).unwrap();
+    let large_blocks = encoder.finish().unwrap();
+    assert!(matches!(send(1, &large_blocks, 50_000, &data), Err(XetError::Xorb(_))));
     assert!(send(3, &data, data.len(), &data).is_err());
     assert!(send(0, &[], 0, &[]).is_err());
     let largest = vec![1; MAX_CHUNK_BYTES];
@@ -122,7 +127,7 @@ fn good_file() -> (XorbIndex, ShardFile) {
 #[test]
 fn false_claims_about_a_file() {
     let (index, file) = good_file();
-    let run = |file: &ShardFile| check(file, |hash| (*hash == index.hash).then_some(&index));
+    let run = |file: &ShardFile| check(file, &mut (1 << 24), |hash| (*hash == index.hash).then_some(&index));
     assert!(run(&file).is_ok());
     let changed = |change: &dyn Fn(&mut ShardFile)| {
         let mut file = file.clone();
@@ -157,6 +162,25 @@ fn a_tiny_shard_that_claims_gigabytes_allocates_nothing() {
     // Without verification entries.
     bytes[80..84].copy_from_slice(&0u32.to_le_bytes());
     assert!(matches!(shard::parse(&bytes), Err(XetError::Shard("a file without verification entries"))));
+}
+
+#[test]
+fn a_small_shard_cannot_ask_for_hours_of_hashing() {
+    let (index, file) = good_file();
+    let mut budget = 2;
+    let error = check(&file, &mut budget, |_| Some(&index)).unwrap_err();
+    assert_eq!(error, XetError::Shard("its files have too many chunks"));
+    assert!(check(&file, &mut 3, |_| Some(&index)).is_ok());
+}
+
+#[test]
+fn a_damaged_index_is_refused_when_it_is_read() {
+    let (index, _) = good_file();
+    for (swap, with) in [(0, 1), (3, 4)] {
+        let mut damaged = index.clone();
+        damaged.chunks.swap(swap, with);
+        assert!(XorbIndex::decode(&damaged.encode()).is_err());
+    }
 }
 
 proptest! {

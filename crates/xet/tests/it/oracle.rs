@@ -124,7 +124,8 @@ fn client_shards_are_understood_and_checked() {
     let files = shard::parse(&bytes).unwrap();
     assert_eq!(files.len(), 1);
     assert_eq!(files[0].sha256, Some(bastide_core::Sha256::from_bytes(sha)));
-    let checked = file::check(&files[0], |wanted| (*wanted == index.hash).then_some(&index)).unwrap();
+    let checked =
+        file::check(&files[0], &mut 100, |wanted| (*wanted == index.hash).then_some(&index)).unwrap();
     assert_eq!((checked.hash, checked.terms.len()), (hash, 3));
     assert_eq!(file::decode_terms(&file::encode_terms(&checked.terms)).unwrap(), checked.terms);
 }

@@ -1,0 +1,82 @@
+//! The folder of bare repositories, and what of their objects is kept in memory. All of it can be
+//! deleted at any time.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bastide_core::{Oid, RepoId};
+use quick_cache::Weighter;
+
+use crate::object::{Commit, Pointer, Tree};
+use crate::{GitError, Repo};
+
+const OPEN_REPOS: usize = 256;
+/// Bytes of trees in memory, about.
+const TREE_BYTES: u64 = 128 * 1024 * 1024;
+const TREE_ENTRY_BYTES: u64 = 80;
+const COMMITS: usize = 20_000;
+const BLOB_FACTS: usize = 200_000;
+
+#[derive(Clone, Default)]
+pub(crate) struct TreeWeight;
+
+impl Weighter<Oid, Arc<Tree>> for TreeWeight {
+    fn weight(&self, _: &Oid, tree: &Arc<Tree>) -> u64 {
+        64 + tree.entries.len() as u64 * TREE_ENTRY_BYTES
+    }
+}
+
+/// What is known of a blob without reading it again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlobFacts {
+    pub size: u64,
+    pub pointer: Option<Pointer>,
+}
+
+/// Objects in memory, by id. An id stands for its content, whichever repository it is read from;
+/// whoever asks has got the id from a repository that it may read.
+pub(crate) struct Memory {
+    pub trees: quick_cache::sync::Cache<Oid, Arc<Tree>, TreeWeight>,
+    pub commits: quick_cache::sync::Cache<Oid, Arc<Commit>>,
+    pub blobs: quick_cache::sync::Cache<Oid, BlobFacts>,
+}
+
+pub struct Cache {
+    root: PathBuf,
+    repos: quick_cache::sync::Cache<RepoId, Repo>,
+    memory: Arc<Memory>,
+}
+
+impl Cache {
+    pub fn new(root: PathBuf) -> Self {
+        let items = usize::try_from(TREE_BYTES / 4096).unwrap_or(1024);
+        let memory = Memory {
+            trees: quick_cache::sync::Cache::with_weighter(items, TREE_BYTES, TreeWeight),
+            commits: quick_cache::sync::Cache::new(COMMITS),
+            blobs: quick_cache::sync::Cache::new(BLOB_FACTS),
+        };
+        Self { root, repos: quick_cache::sync::Cache::new(OPEN_REPOS), memory: Arc::new(memory) }
+    }
+
+    fn path(&self, id: RepoId) -> PathBuf {
+        self.root.join(format!("{id}.git"))
+    }
+
+    /// The bare repository of `id`, made if it is not there.
+    pub fn repo(&self, id: RepoId) -> Result<Repo, GitError> {
+        self.repos.get_or_insert_with(&id, || Repo::open(&self.path(id), Arc::clone(&self.memory)))
+    }
+
+    /// Forgets a repository and removes its folder.
+    pub fn forget(&self, id: RepoId) -> Result<(), GitError> {
+        self.repos.remove(&id);
+        remove(&self.path(id))
+    }
+}
+
+fn remove(path: &Path) -> Result<(), GitError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,59 @@
+//! Merging packs: many small ones become one, with deltas, by stock git.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use bastide_core::Oid;
+use tempfile::TempPath;
+
+use crate::pack::{NewPack, indexed_objects};
+use crate::process::git;
+use crate::{GitError, Repo};
+
+/// One pack that holds every object of the packs `names`. Checked before it is returned.
+pub fn merge_packs(repo: &Repo, names: &[&str], folder: &Path) -> Result<NewPack, GitError> {
+    let work = tempfile::tempdir_in(folder)?;
+    let base = work.path().join("merged");
+    let mut child = git(repo.folder())
+        .args(["pack-objects", "--stdin-packs", "--quiet", "--threads=1", "--window=5"])
+        .arg(&base)
+        .stdin(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        for name in names {
+            writeln!(stdin, "{name}.pack")?;
+        }
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        return Err(GitError::Program(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    let checksum = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let _: Oid = checksum.parse().map_err(|_| GitError::Pack("git names no merged pack"))?;
+    let keep = |ending: &str| -> Result<TempPath, GitError> {
+        let from = work.path().join(format!("merged-{checksum}.{ending}"));
+        let to = tempfile::Builder::new().prefix("merged-").tempfile_in(folder)?.into_temp_path();
+        std::fs::rename(from, &to)?;
+        Ok(to)
+    };
+    let (pack, index) = (keep("pack")?, keep("idx")?);
+    let objects = indexed_objects(&std::fs::read(&index)?)?;
+    refuse_loss(repo, names, &objects)?;
+    let bytes = std::fs::metadata(&pack)?.len();
+    Ok(NewPack { name: format!("pack-{checksum}"), pack, index, objects: objects.len() as u64, bytes })
+}
+
+/// Every object of the old packs is in the new one, or nothing is merged.
+fn refuse_loss(repo: &Repo, names: &[&str], merged: &[Oid]) -> Result<(), GitError> {
+    let merged: HashSet<&Oid> = merged.iter().collect();
+    for name in names {
+        let (_, index) = repo.pack_paths(name);
+        let objects = indexed_objects(&std::fs::read(index)?)?;
+        if !objects.iter().all(|oid| merged.contains(oid)) {
+            return Err(GitError::Pack("merging would lose objects"));
+        }
+    }
+    Ok(())
+}

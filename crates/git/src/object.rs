@@ -1,0 +1,272 @@
+//! Git's objects, parsed from bytes that anybody may have written, and written as git writes them.
+
+use bastide_core::{Oid, Sha256, Timestamp};
+
+use crate::GitError;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    File,
+    Executable,
+    Symlink,
+    Tree,
+    Submodule,
+}
+
+impl Mode {
+    pub(crate) const fn as_bytes(self) -> &'static [u8] {
+        match self {
+            Self::File => b"100644",
+            Self::Executable => b"100755",
+            Self::Symlink => b"120000",
+            Self::Tree => b"40000",
+            Self::Submodule => b"160000",
+        }
+    }
+
+    /// Old writers used other bits; git reads them by their type alone, and so do we.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let number = std::str::from_utf8(text).ok().and_then(|text| u32::from_str_radix(text, 8).ok())?;
+        Some(match number & 0o170_000 {
+            0o040_000 => Self::Tree,
+            0o120_000 => Self::Symlink,
+            0o160_000 => Self::Submodule,
+            0o100_000 if number & 0o111 != 0 => Self::Executable,
+            0o100_000 => Self::File,
+            _ => return None,
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub name: String,
+    pub mode: Mode,
+    pub oid: Oid,
+}
+
+impl Entry {
+    pub fn is_tree(&self) -> bool {
+        self.mode == Mode::Tree
+    }
+}
+
+/// A folder, in git's order: folders compare as if they ended in '/'.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree {
+    pub entries: Vec<Entry>,
+}
+
+impl Tree {
+    pub(crate) fn parse(oid: Oid, mut data: &[u8]) -> Result<Self, GitError> {
+        let damaged = |what| GitError::Damaged { oid, what };
+        let mut entries = Vec::new();
+        while !data.is_empty() {
+            let space = data.iter().position(|byte| *byte == b' ').ok_or_else(|| damaged("no mode"))?;
+            let (mode, rest) = data.split_at_checked(space).ok_or_else(|| damaged("no mode"))?;
+            let mode = Mode::parse(mode).ok_or_else(|| damaged("an unknown mode"))?;
+            let rest = rest.get(1..).unwrap_or_default();
+            let end = rest.iter().position(|byte| *byte == 0).ok_or_else(|| damaged("no name"))?;
+            let (name, rest) = rest.split_at_checked(end).ok_or_else(|| damaged("no name"))?;
+            let (id, rest) =
+                rest.get(1..).and_then(|rest| rest.split_at_checked(20)).ok_or_else(|| damaged("no id"))?;
+            let id = Oid::from_slice(id).map_err(|_| damaged("no id"))?;
+            entries.push(Entry { name: String::from_utf8_lossy(name).into_owned(), mode, oid: id });
+            data = rest;
+        }
+        Ok(Self { entries })
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Entry> {
+        // Order differs for folders, so two places are possible; trees of strangers may have none.
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    pub(crate) fn render(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.entries.len() * 48);
+        for entry in &self.entries {
+            bytes.extend_from_slice(entry.mode.as_bytes());
+            bytes.push(b' ');
+            bytes.extend_from_slice(entry.name.as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(entry.oid.as_bytes());
+        }
+        bytes
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    pub name: String,
+    pub email: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub tree: Oid,
+    pub parents: Vec<Oid>,
+    pub author: Person,
+    pub time: Timestamp,
+    pub message: String,
+}
+
+impl Commit {
+    pub(crate) fn parse(oid: Oid, data: &[u8]) -> Result<Self, GitError> {
+        let damaged = |what| GitError::Damaged { oid, what };
+        let text = String::from_utf8_lossy(data);
+        let (head, message) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let mut tree = None;
+        let mut parents = Vec::new();
+        let mut author = None;
+        for line in head.lines() {
+            match line.split_once(' ') {
+                Some(("tree", id)) => tree = Some(id.parse().map_err(|_| damaged("a bad tree id"))?),
+                Some(("parent", id)) => parents.push(id.parse().map_err(|_| damaged("a bad parent id"))?),
+                Some(("author", person)) if author.is_none() => author = Some(parse_person(person)),
+                _ => {}
+            }
+        }
+        let (author, time) = author.ok_or_else(|| damaged("no author"))?;
+        let tree = tree.ok_or_else(|| damaged("no tree"))?;
+        Ok(Self { tree, parents, author, time, message: message.to_owned() })
+    }
+
+    /// The first line of the message.
+    pub fn title(&self) -> &str {
+        self.message.lines().next().unwrap_or_default()
+    }
+}
+
+/// `Name <email> seconds zone`, as well as it can be read.
+fn parse_person(text: &str) -> (Person, Timestamp) {
+    let (name, rest) = text.split_once('<').unwrap_or((text, ""));
+    let (email, time) = rest.split_once('>').unwrap_or((rest, ""));
+    let seconds = time.split_whitespace().next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+    let person = Person { name: name.trim().to_owned(), email: email.trim().to_owned() };
+    (person, Timestamp::from_millis(0).plus_seconds(seconds))
+}
+
+/// A commit to write.
+#[derive(Debug, Clone)]
+pub struct NewCommit<'a> {
+    pub tree: Oid,
+    pub parents: &'a [Oid],
+    pub author: &'a Person,
+    pub time: Timestamp,
+    pub message: &'a str,
+}
+
+impl NewCommit<'_> {
+    pub(crate) fn render(&self) -> Vec<u8> {
+        let mut text = format!("tree {}\n", self.tree);
+        for parent in self.parents {
+            text.push_str(&format!("parent {parent}\n"));
+        }
+        let person = render_person(self.author, self.time);
+        text.push_str(&format!("author {person}\ncommitter {person}\n\n"));
+        text.push_str(&self.message.replace('\0', ""));
+        text.into_bytes()
+    }
+}
+
+fn render_person(person: &Person, time: Timestamp) -> String {
+    format!("{} <{}> {} +0000", plain(&person.name), plain(&person.email), time.as_seconds())
+}
+
+/// Without what would end the header early.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>')).collect::<String>().trim().to_owned()
+}
+
+/// An annotated tag to write.
+#[derive(Debug, Clone)]
+pub struct Tag<'a> {
+    pub target: Oid,
+    pub name: &'a str,
+    pub tagger: &'a Person,
+    pub time: Timestamp,
+    pub message: &'a str,
+}
+
+impl Tag<'_> {
+    pub(crate) fn render(&self) -> Vec<u8> {
+        let tagger = render_person(self.tagger, self.time);
+        let message = self.message.replace('\0', "");
+        let Self { target, name, .. } = self;
+        format!("object {target}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message}\n").into_bytes()
+    }
+}
+
+/// What git holds in place of a large file (git-lfs specification, v1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pointer {
+    pub sha256: Sha256,
+    pub size: u64,
+}
+
+impl Pointer {
+    /// Longest text that is looked at; the specification's own limit.
+    pub const MAX_BYTES: u64 = 1024;
+
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let mut lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
+        if lines.next()? != "version https://git-lfs.github.com/spec/v1" {
+            return None;
+        }
+        let (mut sha256, mut size) = (None, None);
+        for line in lines {
+            match line.split_once(' ')? {
+                ("oid", oid) => sha256 = Some(oid.strip_prefix("sha256:")?.parse().ok()?),
+                ("size", bytes) => size = Some(bytes.parse().ok()?),
+                (key, _) if key.starts_with("ext-") => {}
+                _ => return None,
+            }
+        }
+        Some(Self { sha256: sha256?, size: size? })
+    }
+
+    pub fn render(&self) -> String {
+        format!(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
+            self.sha256, self.size
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn pointers_go_both_ways_and_nothing_else_is_one() {
+        let pointer = Pointer { sha256: Sha256::from_bytes([7; 32]), size: 12 };
+        assert_eq!(Pointer::parse(pointer.render().as_bytes()), Some(pointer));
+        for bad in [
+            "",
+            "version https://git-lfs.github.com/spec/v1\n",
+            "hello",
+            "version x\noid sha256:00\nsize 1\n",
+        ] {
+            assert_eq!(Pointer::parse(bad.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn people_cannot_add_headers() {
+        let person = Person { name: "a\nparent b <x>".into(), email: "e\0>\n@x".into() };
+        let line = render_person(&person, Timestamp::from_millis(5000));
+        assert_eq!(line, "aparent b x <e@x> 5 +0000");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_parser_panic(data in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let oid = Oid::from_bytes([0; 20]);
+            let _ = Tree::parse(oid, &data);
+            let _ = Commit::parse(oid, &data);
+            let _ = Pointer::parse(&data);
+        }
+    }
+}

@@ -149,7 +149,8 @@ impl<T: DeserializeOwned> FromRequest<Hub> for JsonBody<T> {
     async fn from_request(request: Request, _: &Hub) -> Answer<Self> {
         let bytes = body_bytes(request, MAX_JSON_BYTES).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        let value = serde_json::from_slice(text).map_err(|error| Problem::Invalid(format!("bad JSON: {error}")))?;
+        let value =
+            serde_json::from_slice(text).map_err(|error| Problem::Invalid(format!("bad JSON: {error}")))?;
         Ok(Self(value))
     }
 }
@@ -190,7 +191,8 @@ impl Query {
     }
 
     pub fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
-        let parse = |text: &str| text.parse().map_err(|_| Problem::Invalid(format!("\"{name}\" must be a number")));
+        let parse =
+            |text: &str| text.parse().map_err(|_| Problem::Invalid(format!("\"{name}\" must be a number")));
         self.get(name).map(parse).transpose()
     }
 }
@@ -230,7 +232,9 @@ mod tests {
 
     #[test]
     fn impossible_names_are_missing_repositories() {
-        for path in ["/api/models/a..b/c", "/api/models/ann/x%00y", "/api/models/ann/%2e%2e", "/api/models/ann"] {
+        for path in
+            ["/api/models/a..b/c", "/api/models/ann/x%00y", "/api/models/ann/%2e%2e", "/api/models/ann"]
+        {
             assert!(matches!(RepoRoute::parse(path), Err(Problem::RepoNotFound { .. })), "{path}");
         }
         assert!(RepoRoute::parse("/api/models/ann/bert/tree/%ff").is_err());

@@ -109,7 +109,12 @@ mod tests {
             response.headers()[header::LOCATION].to_str().unwrap().to_owned()
         };
         assert_eq!(
-            location("/api/models/ANN/old/tree/refs%2Fpr%2F1?recursive=true", RepoKind::Model, "ANN/old", "ann/new"),
+            location(
+                "/api/models/ANN/old/tree/refs%2Fpr%2F1?recursive=true",
+                RepoKind::Model,
+                "ANN/old",
+                "ann/new"
+            ),
             "/api/models/ann/new/tree/refs%2Fpr%2F1?recursive=true"
         );
         assert_eq!(location("/datasets/a1/b", RepoKind::Dataset, "a1/b", "c1/d"), "/datasets/c1/d");

@@ -23,9 +23,9 @@ async fn whoami(State(hub): State<Hub>, caller: Caller) -> Answer<Json<Value>> {
 // One of `name`, `user` and `login` only: some clients take them for the same field.
 fn whoami_json(me: &WhoAmI, base: &str) -> Value {
     let WhoAmI { account, memberships, token } = me;
-    let token = token.as_ref().map(|token| {
-        json!({ "displayName": token.name, "role": token.role, "createdAt": token.created_at })
-    });
+    let token = token
+        .as_ref()
+        .map(|token| json!({ "displayName": token.name, "role": token.role, "createdAt": token.created_at }));
     json!({
         "type": "user",
         "id": account.id,

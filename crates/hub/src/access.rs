@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use bastide_core::{Actor, Context, Credential, Name, NamespaceId, RepoId, RepoPath, Role, TokenRole, Visibility};
+use bastide_core::{
+    Actor, Context, Credential, Name, NamespaceId, RepoId, RepoPath, Role, TokenRole, Visibility,
+};
 use bastide_store::gate::{self, NamespaceFacts, RepoFacts};
 use bastide_store::permit::{self, Gated, Rank, Repo};
 
@@ -232,6 +234,9 @@ mod tests {
     #[test]
     fn a_role_without_access_still_sees_what_everybody_sees() {
         let public = repo(LAB, Visibility::Public, Gated::No);
-        assert_eq!(repo_rank(&asks(Some(BOB), TokenRole::Write), &public, Some(Role::NoAccess)), Some(Rank::Read));
+        assert_eq!(
+            repo_rank(&asks(Some(BOB), TokenRole::Write), &public, Some(Role::NoAccess)),
+            Some(Rank::Read)
+        );
     }
 }

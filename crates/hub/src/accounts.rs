@@ -214,7 +214,8 @@ fn taken(error: bastide_store::StoreError, name: &Name) -> Problem {
 fn check_email(email: &str) -> Result<(), Problem> {
     let parts = email.split_once('@');
     let plain = email.chars().all(|c| c.is_ascii_graphic() && !"<>()[],;:\\\"".contains(c));
-    let good = parts.is_some_and(|(local, host)| !local.is_empty() && host.contains('.') | (host == "localhost"))
+    let good = parts
+        .is_some_and(|(local, host)| !local.is_empty() && host.contains('.') | (host == "localhost"))
         && email.matches('@').count() == 1;
     if good && plain && email.len() <= MAX_EMAIL {
         return Ok(());

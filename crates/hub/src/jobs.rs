@@ -62,6 +62,7 @@ impl Hub {
 
     async fn run_job(&self, job: &Job) -> Result<(), Problem> {
         match job.kind.as_str() {
+            crate::merge::KIND => self.merge_packs(&job.payload).await,
             unknown => Err(Problem::internal(format!("no job is called {unknown}"))),
         }
     }

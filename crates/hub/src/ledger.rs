@@ -82,7 +82,9 @@ impl Hub {
         let mut peaks = Vec::new();
         for (level, position) in bastide_ledger::peaks(size) {
             let node = ledger::node(read, level, position).await?;
-            peaks.push(node.ok_or_else(|| Problem::internal(format!("ledger node {level}/{position} is missing")))?);
+            peaks.push(
+                node.ok_or_else(|| Problem::internal(format!("ledger node {level}/{position} is missing")))?,
+            );
         }
         Ok(bastide_ledger::root_of_peaks(&peaks))
     }
@@ -162,7 +164,9 @@ impl Check {
             return Err(format!("the checkpoint at size {size} was changed"));
         }
         if signed.root != self.tree.root() {
-            return Err(format!("the events before {size} are not those that the checkpoint was signed over"));
+            return Err(format!(
+                "the events before {size} are not those that the checkpoint was signed over"
+            ));
         }
         Ok(())
     }
@@ -172,7 +176,8 @@ impl Check {
         self.before(size);
         self.report.events = size;
         if let Some(checkpoint) = self.checkpoints.next() {
-            self.report.note(size, format!("events are missing: a checkpoint was signed at {}", checkpoint.size));
+            self.report
+                .note(size, format!("events are missing: a checkpoint was signed at {}", checkpoint.size));
         }
         if ledger::node(read, 0, size).await?.is_some() {
             self.report.note(size, "events are missing at the end: the tree has more leaves");

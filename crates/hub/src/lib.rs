@@ -7,10 +7,22 @@
 pub mod access;
 pub mod accounts;
 pub mod auth;
+pub mod commits;
+pub mod content;
+pub mod crash;
+pub mod history;
 pub mod jobs;
+pub mod large;
 pub mod ledger;
+mod merge;
+mod metadata;
+mod objects;
 mod problem;
+pub mod reads;
+pub mod repos;
+mod revisions;
 pub mod tokens;
+pub mod trees;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,13 +87,28 @@ pub struct Inner {
     pub(crate) keys: Keys,
     pub(crate) clock: Clock,
     pub(crate) last_uses: auth::LastUses,
+    pub(crate) locks: objects::RepoLocks,
+    pub(crate) indexes: large::IndexCache,
+    pub(crate) journal: reads::Journal,
+    pub(crate) flushing: tokio::sync::Mutex<()>,
 }
 
 impl Hub {
     pub fn new(parts: Parts) -> Self {
         let Parts { config, db, blobs, git, keys, clock } = parts;
-        let last_uses = auth::LastUses::default();
-        Self(Arc::new(Inner { config, db, blobs, git, keys, clock, last_uses }))
+        Self(Arc::new(Inner {
+            journal: reads::Journal::new(config.data.join("journal")),
+            config,
+            db,
+            blobs,
+            git,
+            keys,
+            clock,
+            last_uses: auth::LastUses::default(),
+            locks: objects::RepoLocks::default(),
+            indexes: large::IndexCache::default(),
+            flushing: tokio::sync::Mutex::new(()),
+        }))
     }
 
     pub fn clock(&self) -> &Clock {

@@ -101,3 +101,38 @@ impl From<tokio::task::JoinError> for Problem {
         Self::internal(error)
     }
 }
+
+impl From<bastide_blobs::BlobError> for Problem {
+    fn from(error: bastide_blobs::BlobError) -> Self {
+        match error {
+            bastide_blobs::BlobError::Full => Self::Full,
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<bastide_git::GitError> for Problem {
+    fn from(error: bastide_git::GitError) -> Self {
+        use bastide_git::GitError;
+        match error {
+            GitError::NotFound(_) => Self::entry(error.to_string()),
+            GitError::PathConflict(_) | GitError::CaseClash { .. } => Self::Unprocessable(error.to_string()),
+            GitError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            GitError::Io(io) => bastide_blobs::BlobError::from(io).into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<bastide_xet::XetError> for Problem {
+    fn from(error: bastide_xet::XetError) -> Self {
+        use bastide_xet::XetError;
+        match error {
+            XetError::Range(size) => Self::Range { size },
+            XetError::Damaged(_) | XetError::Read(_) => Self::internal(error),
+            XetError::Xorb(_) | XetError::XorbHash | XetError::Shard(_) | XetError::UnknownChunks | XetError::FileHash => {
+                Self::Invalid(error.to_string())
+            }
+        }
+    }
+}

@@ -39,7 +39,8 @@ impl TokenText {
             let mut random = [0; 64];
             getrandom::fill(&mut random).map_err(Problem::internal)?;
             // Bytes from 208 = 4 x 52 on would favour some letters.
-            let letters = random.iter().filter(|byte| **byte < 208).filter_map(|byte| letter(usize::from(*byte)));
+            let letters =
+                random.iter().filter(|byte| **byte < 208).filter_map(|byte| letter(usize::from(*byte)));
             body.extend(letters.take(RANDOM_LETTERS - body.len()));
         }
         let check = checksum(&body);
@@ -49,7 +50,9 @@ impl TokenText {
     /// `None` when the text cannot be a token of ours.
     pub fn parse(text: &str) -> Option<Self> {
         let letters = text.strip_prefix(PREFIX)?;
-        if letters.len() != RANDOM_LETTERS + CHECK_LETTERS || !letters.bytes().all(|b| b.is_ascii_alphabetic()) {
+        if letters.len() != RANDOM_LETTERS + CHECK_LETTERS
+            || !letters.bytes().all(|b| b.is_ascii_alphabetic())
+        {
             return None;
         }
         let (body, check) = letters.split_at_checked(RANDOM_LETTERS)?;

@@ -84,7 +84,8 @@ pub async fn fail(db: &Db, job: &Job, error: &str, now: Timestamp) -> Result<boo
     if again && tx.one(twin, values![&job.kind, &job.key, job.id]).await?.is_some() {
         tx.execute("DELETE FROM job WHERE id = $1", values![job.id]).await?;
     } else {
-        let sql = "UPDATE job SET locked_until = NULL, run_at = $1, last_error = $2, failed_at = $3 WHERE id = $4";
+        let sql =
+            "UPDATE job SET locked_until = NULL, run_at = $1, last_error = $2, failed_at = $3 WHERE id = $4";
         let run_at = now.plus_seconds(retry_seconds(job.attempts));
         let failed_at = (!again).then_some(now);
         tx.execute(sql, values![run_at, error, failed_at, job.id]).await?;

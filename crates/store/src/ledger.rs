@@ -25,7 +25,10 @@ async fn add_nodes(tx: &mut WriteTx, seq: i64, leaf: Hash) -> Result<(), StoreEr
             break;
         }
         let left = node(tx, level, position - 1).await?.ok_or_else(|| {
-            StoreError::Corrupt(format!("ledger node {level}/{} is missing: run `bastide ledger verify`", position - 1))
+            StoreError::Corrupt(format!(
+                "ledger node {level}/{} is missing: run `bastide ledger verify`",
+                position - 1
+            ))
         })?;
         hash = bastide_ledger::node_hash(&left, &hash);
         position /= 2;

@@ -8,14 +8,17 @@ pub mod accounts;
 pub mod db;
 mod error;
 pub mod gate;
+pub mod git;
 pub mod jobs;
 pub mod ledger;
 mod migrate;
 pub mod permit;
+pub mod reads;
 pub mod refs;
 pub mod repos;
 pub mod search;
 pub mod settings;
+pub mod xet;
 
 pub use db::{Db, Reader, WriteTx};
 pub use error::StoreError;

@@ -7,8 +7,7 @@ use crate::{StoreError, values};
 
 const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_base.sql")];
 
-const SCHEMA_TABLE: &str =
-    "CREATE TABLE IF NOT EXISTS schema_version (version {id}, checksum TEXT NOT NULL)";
+const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {id}, checksum TEXT NOT NULL)";
 
 /// Brings the database to this program's version, or says why it cannot.
 pub async fn run(db: &Db) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 use bastide_core::{NamespaceId, RepoId, RepoPath, Timestamp, Visibility};
 
 use crate::db::{Reader, WriteTx};
-use crate::permit::{Access, Admin, Gated, Includes, Namespace, Write};
+use crate::permit::{Access, Admin, Gated, Includes, Namespace, See, Write};
 use crate::{StoreError, values};
 
 pub struct NewRepo<'a> {
@@ -77,11 +77,7 @@ pub struct Settings {
     pub discussions_disabled: Option<bool>,
 }
 
-pub async fn set(
-    tx: &mut WriteTx,
-    access: &Access<Admin>,
-    settings: Settings,
-) -> Result<(), StoreError> {
+pub async fn set(tx: &mut WriteTx, access: &Access<Admin>, settings: Settings) -> Result<(), StoreError> {
     let sql = "UPDATE repo SET visibility = COALESCE($1, visibility), gated = COALESCE($2, gated), \
         discussions_disabled = COALESCE($3, discussions_disabled) WHERE id = $4";
     let params = values![
@@ -116,4 +112,47 @@ pub async fn touch<L: Includes<Write>>(
 pub async fn count(read: &mut Reader) -> Result<u64, StoreError> {
     let row = read.one("SELECT COUNT(*) FROM repo", &[]).await?;
     row.map_or(Ok(0), |row| row.get(0))
+}
+
+/// What is read from a repository's files for lists and searches.
+#[derive(Debug, Clone, Default)]
+pub struct MetadataRow {
+    /// JSON: an array of texts.
+    pub tags: String,
+    pub pipeline_tag: Option<String>,
+    pub library: Option<String>,
+    pub sdk: Option<String>,
+    /// JSON: the card's front matter.
+    pub card: Option<String>,
+    /// JSON: facts from other files.
+    pub facts: String,
+    pub parameters: Option<u64>,
+    pub used_bytes: u64,
+}
+
+pub async fn set_metadata<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    new: &MetadataRow,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE repo SET tags = $1, pipeline_tag = $2, library = $3, sdk = COALESCE($4, sdk), card = $5, \
+        facts = $6, parameters = $7, used_bytes = $8 WHERE id = $9";
+    let params = values![
+        &new.tags,
+        new.pipeline_tag.clone(),
+        new.library.clone(),
+        new.sdk.clone(),
+        new.card.clone(),
+        &new.facts,
+        new.parameters,
+        new.used_bytes,
+        access.repo_id()
+    ];
+    tx.execute(sql, params).await?;
+    Ok(())
+}
+
+pub async fn sdk_of<L: Includes<See>>(read: &mut Reader, access: &Access<L>) -> Result<Option<String>, StoreError> {
+    let row = read.one("SELECT sdk FROM repo WHERE id = $1", values![access.repo_id()]).await?;
+    row.map_or(Ok(None), |row| row.get(0))
 }

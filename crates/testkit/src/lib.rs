@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bastide_blobs::Blobs;
 use bastide_core::{Clock, Context, Name, Role, TokenRole, Visibility};
 use bastide_git::Cache;
-use bastide_hub::accounts::NewUser;
 use bastide_hub::access::Admin;
+use bastide_hub::accounts::NewUser;
 use bastide_hub::tokens::TokenRequest;
 use bastide_hub::{Config, Hub, Parts};
 use bastide_store::Db;
@@ -98,7 +98,8 @@ impl TestHub {
         let context = self.operator();
         let access = self.hub.access(&context).namespace::<Admin>(&user.parse().expect("a name")).await;
         let request = TokenRequest { name: format!("{role} for tests"), role, days: None };
-        let token = self.hub.create_token(&context, &access.expect("access"), request).await.expect("a token");
+        let token =
+            self.hub.create_token(&context, &access.expect("access"), request).await.expect("a token");
         Client::new(self.router.clone(), Some(token.text.as_str().to_owned()))
     }
 

@@ -27,7 +27,9 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     let hub = open::hub(&settings, true).await?;
     let context = Context::operator(hub.clock());
     if !hub.is_empty().await? {
-        anyhow::bail!("this hub has users already: `bastide user add` adds one, `bastide token create` a token");
+        anyhow::bail!(
+            "this hub has users already: `bastide user add` adds one, `bastide token create` a token"
+        );
     }
     let new = NewUser { name: args.admin.clone(), full_name: None, email: args.email, is_admin: true };
     hub.add_user(&context, &new).await?;

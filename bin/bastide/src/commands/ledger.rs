@@ -69,7 +69,8 @@ async fn verify(location: &Location, json: bool) -> anyhow::Result<ExitCode> {
     let good = problems.is_empty();
     let value = json!({ "events": report.events, "checkpoints": report.checkpoints, "problems": problems });
     output::print(json, &value, || {
-        let lines = report.problems.iter().map(|problem| format!("event {}: {}\n", problem.seq, problem.what));
+        let lines =
+            report.problems.iter().map(|problem| format!("event {}: {}\n", problem.seq, problem.what));
         let verdict = if good { "the ledger holds" } else { "THE LEDGER WAS TAMPERED WITH" };
         let sizes = format!("{} events, {} checkpoints", report.events, report.checkpoints);
         format!("{}{sizes}: {verdict}", lines.collect::<String>())

@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-
 use bastide_hub::Hub;
 use tokio::net::TcpListener;
 
@@ -42,7 +41,9 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
             std::io::ErrorKind::AddrInUse => {
                 "the port is taken: stop what listens there, or choose another with --listen"
             }
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need more rights: choose one with --listen",
+            std::io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need more rights: choose one with --listen"
+            }
             _ => "cannot listen there",
         };
         anyhow::Error::from(error).context(format!("{address}: {what}"))

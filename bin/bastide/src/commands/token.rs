@@ -61,7 +61,8 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Create { user, role, name, expires, json } => {
             let owner = super::account(&hub, &context, &user).await?;
-            let token = hub.create_token(&context, &owner, TokenRequest { name, role, days: expires }).await?;
+            let token =
+                hub.create_token(&context, &owner, TokenRequest { name, role, days: expires }).await?;
             let mut value = token_json(&token.row);
             if let Some(value) = value.as_object_mut() {
                 value.insert("token".into(), json!(token.text.as_str()));

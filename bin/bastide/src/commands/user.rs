@@ -57,7 +57,9 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
         Command::List { json } => list(&hub.list_accounts(&context, false).await?, json),
         Command::Disable { name, json } => {
             hub.disable_user(&context, &super::account(&hub, &context, &name).await?).await?;
-            output::print(json, &json!({ "name": name, "disabled": true }), || format!("{name} is disabled."));
+            output::print(json, &json!({ "name": name, "disabled": true }), || {
+                format!("{name} is disabled.")
+            });
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -94,7 +94,8 @@ fn refs(params: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
 }
 
 fn read_row(row: &tokio_postgres::Row) -> Result<Row, StoreError> {
-    let values = row.columns().iter().enumerate().map(|(index, column)| read_value(row, index, column.type_()));
+    let values =
+        row.columns().iter().enumerate().map(|(index, column)| read_value(row, index, column.type_()));
     values.collect::<Result<_, _>>().map(Row)
 }
 

@@ -78,11 +78,7 @@ pub struct Row(pub(crate) Vec<Value>);
 impl Row {
     pub fn get<T: FromValue>(&self, column: usize) -> Result<T, StoreError> {
         let value = self.0.get(column).unwrap_or(&Value::Null);
-        T::from_value(value).ok_or(StoreError::Column {
-            column,
-            wanted: T::WANTED,
-            found: value.type_name(),
-        })
+        T::from_value(value).ok_or(StoreError::Column { column, wanted: T::WANTED, found: value.type_name() })
     }
 }
 

@@ -1,0 +1,404 @@
+//! Commits: operations from a caller become git objects in one new pack, and then, in one
+//! transaction, the branch moves, the rows are written and the event is recorded.
+
+use bastide_core::limits::{
+    MAX_COMMIT_MESSAGE, MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE, MAX_REGULAR_FILE_BYTES,
+};
+use bastide_core::{Actor, Context, EntryPath, Oid, RefName, Sha256, Timestamp};
+use bastide_git::{Edit, Edited, GitError, Mode, NewCommit, Op, PackWriter, Person, Pointer, Repo, edit_tree};
+use bastide_inspect::attributes::{self, Attributes};
+use bastide_ledger::{Action, NewEvent};
+use bastide_store::git::{self, ChangeRow, CommitRow, Pack};
+use bastide_store::jobs::{self, NewJob};
+use bastide_store::refs::{self, Target};
+use bastide_store::{repos, xet};
+use bytes::Bytes;
+
+use crate::access::{Access, Write};
+use crate::metadata::Metadata;
+use crate::{Hub, Problem};
+
+const ATTRIBUTES: &str = ".gitattributes";
+/// Longest `.gitattributes` that is read and written.
+const MAX_ATTRIBUTES_BYTES: u64 = 1024 * 1024;
+/// More packs than this are merged by a job.
+const MERGE_PACKS_FROM: u64 = 24;
+
+/// What a commit is called and where it starts.
+#[derive(Debug, Clone, Default)]
+pub struct CommitHeader {
+    pub title: String,
+    pub description: String,
+    /// The head that the caller has seen; a branch that has moved on refuses the commit.
+    pub parent: Option<String>,
+}
+
+/// One change of a commit.
+#[derive(Debug, Clone)]
+pub enum Operation {
+    Put { path: EntryPath, content: Bytes },
+    /// A file that was uploaded before, by the hash of its content.
+    PutLarge { path: EntryPath, sha256: Sha256, size: Option<u64> },
+    Delete { path: EntryPath },
+}
+
+/// A commit that was made, or the head where nothing had to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    pub id: Oid,
+}
+
+/// A commit that is coming together. Contents go to the pack as they come, so that memory does
+/// not grow with the commit.
+pub struct CommitBuilder {
+    pack: Option<PackWriter>,
+    edits: Vec<Edit>,
+    large: Vec<(EntryPath, Sha256, Option<u64>)>,
+    /// The README and the attributes of this commit: they are checked and used.
+    readme: Option<Bytes>,
+    attributes: Option<Bytes>,
+}
+
+impl CommitBuilder {
+    pub async fn add(&mut self, operation: Operation) -> Result<(), Problem> {
+        if self.edits.len() + self.large.len() >= MAX_COMMIT_OPERATIONS {
+            return Err(Problem::Unprocessable(format!(
+                "a commit has at most {MAX_COMMIT_OPERATIONS} operations: split it"
+            )));
+        }
+        match operation {
+            Operation::Put { path, content } => self.put(path, content).await,
+            Operation::PutLarge { path, sha256, size } => {
+                self.large.push((path, sha256, size));
+                Ok(())
+            }
+            Operation::Delete { path } => {
+                self.edits.push(Edit { path, op: Op::Remove });
+                Ok(())
+            }
+        }
+    }
+
+    async fn put(&mut self, path: EntryPath, content: Bytes) -> Result<(), Problem> {
+        if content.len() as u64 > MAX_REGULAR_FILE_BYTES {
+            return Err(Problem::Unprocessable(format!(
+                "{path} has more than {MAX_REGULAR_FILE_BYTES} bytes: upload it as a large file (LFS or Xet)"
+            )));
+        }
+        match path.as_str() {
+            "README.md" => self.readme = Some(content.clone()),
+            ATTRIBUTES => self.attributes = Some(content.clone()),
+            _ => {}
+        }
+        let oid = self.blob(content).await?;
+        self.edits.push(Edit { path, op: Op::Put { oid, mode: Mode::File } });
+        Ok(())
+    }
+
+    async fn blob(&mut self, content: Bytes) -> Result<Oid, Problem> {
+        /// Up to here compressing in place is cheaper than another thread.
+        const INLINE_BYTES: usize = 16 * 1024;
+        let mut pack = self.pack.take().ok_or_else(|| Problem::internal("the commit failed before"))?;
+        if content.len() <= INLINE_BYTES {
+            let oid = pack.blob(&content);
+            self.pack = Some(pack);
+            return Ok(oid?);
+        }
+        let (pack, oid) = tokio::task::spawn_blocking(move || {
+            let oid = pack.blob(&content);
+            (pack, oid)
+        })
+        .await?;
+        self.pack = Some(pack);
+        Ok(oid?)
+    }
+}
+
+/// A tree and a commit in a pack that is stored, ready for the transaction.
+pub(crate) struct Prepared {
+    pub commit: Oid,
+    pub tree: Oid,
+    pub pack: Pack,
+    pub changes: Vec<(String, Option<Oid>)>,
+}
+
+impl Hub {
+    pub fn begin_commit(&self) -> Result<CommitBuilder, Problem> {
+        Ok(CommitBuilder {
+            pack: Some(PackWriter::new(&self.scratch()?)?),
+            edits: Vec::new(),
+            large: Vec::new(),
+            readme: None,
+            attributes: None,
+        })
+    }
+
+    /// Commits to a branch or another ref of the repository.
+    pub async fn commit(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        target: &RefName,
+        header: &CommitHeader,
+        mut builder: CommitBuilder,
+    ) -> Result<Committed, Problem> {
+        check_header(header)?;
+        self.check_card(access, builder.readme.as_ref())?;
+        self.add_pointers(access, &mut builder).await?;
+        let _turn = self.locks.lock(access.repo_id()).await;
+        let head = refs::get(&mut self.db.read().await?, access, target).await?.map(|found| found.commit);
+        self.check_base(access, target, head, header).await?;
+        let repo = self.materialise(access).await?;
+        let message = message(header);
+        let author = author(context);
+        let now = context.now;
+        let scratch = self.scratch()?;
+        let work = {
+            let repo = repo.clone();
+            let (message, author) = (message.clone(), author.clone());
+            move || write_objects(&repo, head, builder, &NewText { message, author, now }, &scratch)
+        };
+        let Some(written) = tokio::task::spawn_blocking(work).await?? else {
+            // Nothing differs from the head: there is nothing to commit.
+            let id = head.ok_or_else(|| Problem::Invalid("the commit changes nothing".into()))?;
+            return Ok(Committed { id });
+        };
+        let pack = self.store_pack(&repo, &written.pack).await?;
+        crate::crash::point("commit.stored");
+        let prepared =
+            Prepared { commit: written.commit, tree: written.tree, pack, changes: written.changes };
+        let parents: Vec<Oid> = head.into_iter().collect();
+        let row = CommitRow {
+            id: prepared.commit,
+            tree: prepared.tree,
+            parents: &parents,
+            time: now,
+            author: &author.name,
+            author_id: context.user_id(),
+            title: header.title.trim(),
+            message: &message,
+        };
+        self.publish(context, access, target, head, &prepared, &row).await?;
+        Ok(Committed { id: prepared.commit })
+    }
+
+    /// The transaction of a commit.
+    async fn publish(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        target: &RefName,
+        head: Option<Oid>,
+        prepared: &Prepared,
+        row: &CommitRow<'_>,
+    ) -> Result<(), Problem> {
+        let metadata = if *target == RefName::main() {
+            Some(self.read_metadata(access, prepared.commit).await?)
+        } else {
+            None
+        };
+        let changes: Vec<ChangeRow<'_>> = prepared
+            .changes
+            .iter()
+            .map(|(path, object)| ChangeRow { path, object: *object })
+            .collect();
+        let mut tx = self.db.write().await?;
+        let new = Target::commit(prepared.commit);
+        if !refs::swap(&mut tx, access, target, head, Some(new), context.now).await? {
+            return Err(Problem::Stale);
+        }
+        git::add_pack(&mut tx, access, &prepared.pack, context.now).await?;
+        git::add_commit(&mut tx, access, row, &changes).await?;
+        repos::touch(&mut tx, access, context.now).await?;
+        if let Some(metadata) = &metadata {
+            self.store_metadata(&mut tx, access, metadata).await?;
+        }
+        if git::pack_count(&mut tx, access).await? > MERGE_PACKS_FROM {
+            jobs::enqueue(&mut tx, context.now, merge_job(access, context.now)).await?;
+        }
+        let event = NewEvent::new(context, Action::CommitCreate)
+            .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
+            .fact("commit", prepared.commit.to_string())
+            .fact("parent", head.map(|head| head.to_string()).unwrap_or_default())
+            .fact("ref", target.as_str())
+            .fact("paths", prepared.changes.len() as u64);
+        crate::crash::point("commit.before");
+        tx.commit(event).await?;
+        crate::crash::point("commit.after");
+        Ok(())
+    }
+
+    fn check_card(&self, access: &Access<Write>, readme: Option<&Bytes>) -> Result<(), Problem> {
+        let Some(readme) = readme else { return Ok(()) };
+        let card = bastide_inspect::card::read(&String::from_utf8_lossy(readme), access.repo().path.kind);
+        match card.errors.first() {
+            None => Ok(()),
+            Some(error) => Err(Problem::Invalid(format!("Invalid metadata in README.md.\n- Error: {error}"))),
+        }
+    }
+
+    /// Large files become pointers in git. Each has to be in this repository already.
+    async fn add_pointers(&self, access: &Access<Write>, builder: &mut CommitBuilder) -> Result<(), Problem> {
+        for (path, sha256, size) in std::mem::take(&mut builder.large) {
+            let known = xet::file_hash(&mut self.db.read().await?, access, sha256).await?;
+            let Some((_, known)) = known else {
+                return Err(Problem::Invalid(format!(
+                    "the content of {path} (sha256 {sha256}) was not uploaded to this repository: upload it first"
+                )));
+            };
+            if size.is_some_and(|size| size != known) {
+                return Err(Problem::Invalid(format!("{path} has {known} bytes, not the {size:?} that were named")));
+            }
+            let text = Pointer { sha256, size: known }.render();
+            let oid = builder.blob(text.into()).await?;
+            builder.edits.push(Edit { path: path.clone(), op: Op::Put { oid, mode: Mode::File } });
+            builder.large.push((path, sha256, Some(known)));
+        }
+        Ok(())
+    }
+
+    async fn check_base(
+        &self,
+        access: &Access<Write>,
+        target: &RefName,
+        head: Option<Oid>,
+        header: &CommitHeader,
+    ) -> Result<(), Problem> {
+        if head.is_none() {
+            // Only the first commit of a repository may make its branch.
+            let any = !refs::list(&mut self.db.read().await?, access).await?.is_empty();
+            if any || *target != RefName::main() {
+                return Err(Problem::RevisionNotFound(target.short().to_owned()));
+            }
+        }
+        let Some(parent) = &header.parent else { return Ok(()) };
+        let parent = self.resolve_revision(access, parent).await?;
+        if Some(parent) == head { Ok(()) } else { Err(Problem::Stale) }
+    }
+
+    /// Writes what a job or an operation made of a commit's metadata.
+    pub(crate) async fn store_metadata(
+        &self,
+        tx: &mut bastide_store::WriteTx,
+        access: &Access<Write>,
+        metadata: &Metadata,
+    ) -> Result<(), Problem> {
+        repos::set_metadata(tx, access, &metadata.row()).await?;
+        let terms = metadata.terms(access.repo());
+        let terms: Vec<_> = terms.iter().map(|(kind, word)| (*kind, word.as_str())).collect();
+        bastide_store::search::index(tx, access, access.repo().visibility, &terms).await?;
+        Ok(())
+    }
+}
+
+pub(crate) fn merge_job<L: crate::access::Level>(access: &Access<L>, now: Timestamp) -> NewJob<'static> {
+    let key = access.repo_id().to_string();
+    NewJob { kind: crate::merge::KIND, payload: key.clone(), key, run_at: now }
+}
+
+fn check_header(header: &CommitHeader) -> Result<(), Problem> {
+    let title = header.title.trim();
+    if title.is_empty() || title.len() > MAX_COMMIT_TITLE {
+        return Err(Problem::Invalid(format!("a commit's summary has 1 to {MAX_COMMIT_TITLE} bytes")));
+    }
+    if header.description.len() > MAX_COMMIT_MESSAGE {
+        return Err(Problem::Invalid(format!("a commit's description has at most {MAX_COMMIT_MESSAGE} bytes")));
+    }
+    Ok(())
+}
+
+fn message(header: &CommitHeader) -> String {
+    let (title, description) = (header.title.trim(), header.description.trim());
+    if description.is_empty() { format!("{title}\n") } else { format!("{title}\n\n{description}\n") }
+}
+
+/// Who a commit says it is from. Addresses stay private.
+pub(crate) fn author(context: &Context) -> Person {
+    let name = match &context.actor {
+        Actor::User { name, .. } => name.to_string(),
+        Actor::System(_) | Actor::Operator | Actor::Anonymous => "bastide".to_owned(),
+    };
+    let email = format!("{}@users.noreply.bastide.invalid", name.to_ascii_lowercase());
+    Person { name, email }
+}
+
+struct NewText {
+    message: String,
+    author: Person,
+    now: Timestamp,
+}
+
+struct Written {
+    commit: Oid,
+    tree: Oid,
+    pack: bastide_git::NewPack,
+    changes: Vec<(String, Option<Oid>)>,
+}
+
+/// Trees, the commit and the end of the pack; `None` when the tree stays as it is.
+fn write_objects(
+    repo: &Repo,
+    head: Option<Oid>,
+    builder: CommitBuilder,
+    text: &NewText,
+    scratch: &std::path::Path,
+) -> Result<Option<Written>, GitError> {
+    let CommitBuilder { pack, mut edits, large, attributes, .. } = builder;
+    let mut pack = pack.ok_or(GitError::Pack("the commit failed before"))?;
+    let base = head.map(|head| repo.commit(head)).transpose()?.map(|commit| commit.tree);
+    if let Some(edit) = more_attributes(repo, base, &large, attributes, &mut pack)? {
+        edits.push(edit);
+    }
+    let Edited { tree, changes } = edit_tree(repo, base, &edits, &mut pack)?;
+    if base == Some(tree) {
+        return Ok(None);
+    }
+    let parents: Vec<Oid> = head.into_iter().collect();
+    let commit = NewCommit {
+        tree,
+        parents: &parents,
+        author: &text.author,
+        time: text.now,
+        message: &text.message,
+    };
+    let commit = pack.commit(&commit)?;
+    let changes = changes.into_iter().map(|change| (change.path, change.new)).collect();
+    Ok(Some(Written { commit, tree, pack: pack.finish(scratch)?, changes }))
+}
+
+/// Large files that no pattern covers get a line of their own, so that stock git-lfs treats them
+/// as what they are.
+fn more_attributes(
+    repo: &Repo,
+    base: Option<Oid>,
+    large: &[(EntryPath, Sha256, Option<u64>)],
+    given: Option<Bytes>,
+    pack: &mut PackWriter,
+) -> Result<Option<Edit>, GitError> {
+    if large.is_empty() {
+        return Ok(None);
+    }
+    let Ok(path) = ATTRIBUTES.parse::<EntryPath>() else { return Ok(None) };
+    let text = match (given, base) {
+        (Some(given), _) => given,
+        (None, Some(base)) => match repo.find(base, &path)? {
+            Some(entry) => repo.blob(entry.oid, MAX_ATTRIBUTES_BYTES)?,
+            None => Bytes::new(),
+        },
+        (None, None) => Bytes::new(),
+    };
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    let patterns = Attributes::parse(&text);
+    let before = text.len();
+    for (file, ..) in large.iter().filter(|(file, ..)| !patterns.is_large(file.as_str())) {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&attributes::line(&attributes::literal(file.as_str())));
+    }
+    if text.len() == before || text.len() as u64 > MAX_ATTRIBUTES_BYTES {
+        return Ok(None);
+    }
+    let oid = pack.blob(text.as_bytes())?;
+    Ok(Some(Edit { path, op: Op::Put { oid, mode: Mode::File } }))
+}

@@ -1,0 +1,99 @@
+//! Downloads: what stands at a path of a commit, its headers' facts, and its bytes.
+
+use std::ops::Range;
+
+use bastide_core::{EntryPath, Oid, Sha256, XetHash};
+use bastide_git::Pointer;
+use bytes::Bytes;
+
+use crate::access::{Access, Includes, Read, See};
+use crate::large::LargeStream;
+use crate::{Hub, Problem};
+
+/// Largest file that git itself holds and that is served from it.
+const MAX_GIT_FILE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// A file of a commit, as `HEAD` describes it.
+#[derive(Debug, Clone)]
+pub struct FileFacts {
+    pub commit: Oid,
+    pub path: EntryPath,
+    pub oid: Oid,
+    pub size: u64,
+    pub large: Option<LargeFacts>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct LargeFacts {
+    pub sha256: Sha256,
+    pub xet_hash: XetHash,
+}
+
+impl FileFacts {
+    /// What stays the same as long as the content does: the blob's id, or the SHA-256.
+    pub fn etag(&self) -> String {
+        self.large.map_or_else(|| self.oid.to_string(), |large| large.sha256.to_string())
+    }
+}
+
+/// The bytes of an answer.
+pub enum Content {
+    Whole(Bytes),
+    Large(LargeStream),
+}
+
+impl Hub {
+    /// What stands at a path. `raw` looks at git alone: a large file is its pointer there.
+    pub async fn file_facts<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        commit: Oid,
+        path: Option<EntryPath>,
+        raw: bool,
+    ) -> Result<FileFacts, Problem> {
+        let missing = || Problem::EntryNotFound { message: "Entry not found".into(), commit: Some(commit) };
+        let path = path.ok_or_else(missing)?;
+        let wanted = path.clone();
+        let found = self.objects(access, move |repo| {
+            let entry = repo.find(repo.commit(commit)?.tree, &wanted)?;
+            let Some(entry) = entry.filter(|entry| !entry.is_tree()) else { return Ok(None) };
+            Ok(Some((entry.oid, repo.blob_size(entry.oid)?, repo.pointer(entry.oid)?)))
+        });
+        let (oid, size, pointer) = found.await?.ok_or_else(missing)?;
+        let facts = FileFacts { commit, path, oid, size, large: None };
+        match pointer.filter(|_| !raw) {
+            None => Ok(facts),
+            Some(pointer) => self.large_facts(access, facts, pointer).await,
+        }
+    }
+
+    async fn large_facts<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        facts: FileFacts,
+        pointer: Pointer,
+    ) -> Result<FileFacts, Problem> {
+        let mut read = self.db.read().await?;
+        let found = bastide_store::xet::file_hash(&mut read, access, pointer.sha256).await?;
+        // A pointer whose content this repository does not hold is just a small text file.
+        let Some((xet_hash, size)) = found else { return Ok(facts) };
+        Ok(FileFacts { size, large: Some(LargeFacts { sha256: pointer.sha256, xet_hash }), ..facts })
+    }
+
+    /// The bytes `range` of a file. The caller has recorded the delivery.
+    pub async fn open_content(
+        &self,
+        access: &Access<Read>,
+        facts: &FileFacts,
+        range: Range<u64>,
+    ) -> Result<Content, Problem> {
+        if let Some(large) = facts.large {
+            return Ok(Content::Large(self.large_stream(access, large.sha256, range).await?));
+        }
+        let oid = facts.oid;
+        let whole = self.objects(access, move |repo| repo.blob(oid, MAX_GIT_FILE_BYTES)).await?;
+        let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(whole.len());
+        let end = usize::try_from(range.end).unwrap_or(usize::MAX).clamp(start, whole.len());
+        Ok(Content::Whole(whole.slice(start..end)))
+    }
+}

@@ -1,0 +1,90 @@
+//! The job that merges a repository's small packs into one.
+
+use bastide_core::{Context, RepoId};
+use bastide_git::merge_packs;
+use bastide_ledger::{Action, NewEvent};
+use bastide_store::git;
+
+use crate::access::Write;
+use crate::{Hub, Problem};
+
+pub(crate) const KIND: &str = "merge-packs";
+
+/// A pack this many times larger than all smaller ones together is left alone, so that each
+/// object is rewritten only a few times in its life.
+const GEOMETRIC: u64 = 4;
+
+impl Hub {
+    pub(crate) async fn merge_packs(&self, repo: &str) -> Result<(), Problem> {
+        let context = Context::system("merge-packs", &self.clock);
+        let id: RepoId = repo.parse().map_err(|_| Problem::internal("a bad repository id in a job"))?;
+        let access = match self.access(&context).repo_by_id::<Write>(id).await {
+            // Deleted in the meantime: nothing to merge.
+            Err(Problem::RepoNotFound { .. }) => return Ok(()),
+            other => other?,
+        };
+        let mut packs = git::packs(&mut self.db.read().await?, &access).await?;
+        let names = choose(&mut packs);
+        if names.len() < 2 {
+            return Ok(());
+        }
+        let repo = self.materialise(&access).await?;
+        let scratch = self.scratch()?;
+        let merged = {
+            let (repo, names) = (repo.clone(), names.clone());
+            tokio::task::spawn_blocking(move || {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                merge_packs(&repo, &names, &scratch)
+            })
+            .await??
+        };
+        let pack = self.store_pack(&repo, &merged).await?;
+        crate::crash::point("merge.stored");
+        let mut tx = self.db.write().await?;
+        let kept: Vec<String> = names.iter().filter(|name| **name != pack.name).cloned().collect();
+        if !git::remove_packs(&mut tx, &access, &kept).await? {
+            return Err(Problem::internal("packs changed while they were merged"));
+        }
+        git::add_pack(&mut tx, &access, &pack, context.now).await?;
+        let event = NewEvent::new(&context, Action::PacksMerge)
+            .subject("repo", Some(id.as_i64()), &access.repo().path.to_string())
+            .fact("packs", names.len() as u64)
+            .fact("objects", pack.objects);
+        crate::crash::point("merge.before");
+        Ok(tx.commit(event).await?)
+    }
+}
+
+/// All packs but those that are much larger than the rest. Old packs stay in the node's copy
+/// until it is made anew: readers may have them open.
+fn choose(packs: &mut [git::Pack]) -> Vec<String> {
+    packs.sort_by_key(|pack| pack.bytes);
+    let mut chosen = Vec::new();
+    let mut sum = 0;
+    for pack in packs.iter() {
+        if chosen.len() >= 2 && pack.bytes > GEOMETRIC * sum {
+            break;
+        }
+        sum += pack.bytes;
+        chosen.push(pack.name.clone());
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_pack_is_left_alone() {
+        let pack = |name: &str, bytes| git::Pack {
+            name: name.to_owned(),
+            pack_key: String::new(),
+            index_key: String::new(),
+            objects: 1,
+            bytes,
+        };
+        let mut packs = vec![pack("big", 1_000_000), pack("a", 100), pack("b", 300), pack("c", 120)];
+        assert_eq!(choose(&mut packs), ["a", "c", "b"]);
+    }
+}

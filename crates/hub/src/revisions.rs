@@ -1,0 +1,109 @@
+//! From what a caller wrote to a commit, and to a path in it.
+
+use bastide_core::{EntryPath, Oid, RefName, Revision};
+use bastide_store::{Reader, git, refs};
+
+use crate::access::{Access, Includes, See};
+use crate::{Hub, Problem};
+
+/// Fewest digits of a short commit id.
+const MIN_SHORT_ID: usize = 4;
+/// Segments of a branch name that are tried when an address does not encode its slashes.
+const MAX_REF_SEGMENTS: usize = 8;
+
+impl Hub {
+    /// The commit that a revision means in a repository.
+    pub async fn resolve_revision<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        revision: &str,
+    ) -> Result<Oid, Problem> {
+        let mut read = self.db.read().await?;
+        let found = find(&mut read, access, revision).await?;
+        found.ok_or_else(|| Problem::RevisionNotFound(revision.to_owned()))
+    }
+
+    /// Splits the tail of an address into a revision and a path. An encoded revision is one
+    /// segment; a raw one may be several, and the longest that exists wins.
+    pub async fn resolve_tail<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        tail: &[String],
+    ) -> Result<(Oid, Option<EntryPath>), Problem> {
+        let first = tail.first().map(String::as_str).unwrap_or_default();
+        let mut read = self.db.read().await?;
+        // `refs/...` is never whole in one raw segment; anything else mostly is.
+        let most = if first == "refs" || tail.len() > 1 { tail.len().min(MAX_REF_SEGMENTS) } else { 1 };
+        if first != "refs"
+            && let Some(commit) = find(&mut read, access, first).await?
+        {
+            return Ok((commit, path(tail, 1)?));
+        }
+        for count in (2..=most).rev() {
+            let revision = tail.get(..count).unwrap_or_default().join("/");
+            if let Some(commit) = find(&mut read, access, &revision).await? {
+                return Ok((commit, path(tail, count)?));
+            }
+        }
+        Err(Problem::RevisionNotFound(first.to_owned()))
+    }
+}
+
+/// What comes after the revision. A path that cannot be is one that is not there.
+fn path(tail: &[String], from: usize) -> Result<Option<EntryPath>, Problem> {
+    let rest = tail.get(from..).unwrap_or_default().join("/");
+    let rest = rest.trim_end_matches('/');
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    rest.parse().map(Some).map_err(|_| Problem::entry("Entry not found"))
+}
+
+async fn find<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    revision: &str,
+) -> Result<Option<Oid>, Problem> {
+    match Revision::parse(revision) {
+        Revision::Head => by_ref(read, access, &RefName::main()).await,
+        Revision::Ref(name) => by_ref(read, access, &name).await,
+        // A commit of the repository itself, whatever else its packs hold.
+        Revision::Commit(oid) => Ok(git::has_commit(read, access, oid).await?.then_some(oid)),
+        Revision::Short(text) => by_short(read, access, &text).await,
+    }
+}
+
+async fn by_ref<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    name: &RefName,
+) -> Result<Option<Oid>, Problem> {
+    Ok(refs::get(read, access, name).await?.map(|found| found.commit))
+}
+
+/// A branch, else a tag, else the start of a commit id.
+async fn by_short<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    text: &str,
+) -> Result<Option<Oid>, Problem> {
+    for name in [RefName::branch(text), RefName::tag(text)].into_iter().flatten() {
+        if let Some(commit) = by_ref(read, access, &name).await? {
+            return Ok(Some(commit));
+        }
+    }
+    let Some((from, to)) = id_range(text) else { return Ok(None) };
+    match git::commits_between(read, access, from, to).await?.as_slice() {
+        [only] => Ok(Some(*only)),
+        _ => Ok(None),
+    }
+}
+
+/// The ids that start with these digits.
+fn id_range(text: &str) -> Option<(Oid, Oid)> {
+    let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !hex || !(MIN_SHORT_ID..40).contains(&text.len()) {
+        return None;
+    }
+    Some((format!("{text:0<40}").parse().ok()?, format!("{text:f<40}").parse().ok()?))
+}

@@ -1,0 +1,204 @@
+//! What is in a commit: listings, facts about paths, the last commit of each.
+
+use bastide_core::limits::{TREE_PAGE, TREE_PAGE_EXPANDED};
+use bastide_core::{EntryPath, Oid, Timestamp, XetHash};
+use bastide_git::{Commit, Entry, GitError, Pointer, Repo, Walked};
+use bastide_store::{Reader, git, xet};
+
+use crate::access::{Access, Includes, See};
+use crate::{Hub, Problem};
+
+/// A path of a commit, with what clients want to know of it.
+#[derive(Debug, Clone)]
+pub struct TreeItem {
+    pub path: String,
+    pub oid: Oid,
+    pub kind: ItemKind,
+    pub last_commit: Option<LastCommit>,
+}
+
+#[derive(Debug, Clone)]
+pub enum ItemKind {
+    Folder,
+    File { size: u64 },
+    Large { pointer: Pointer, pointer_size: u64, xet_hash: Option<XetHash> },
+}
+
+#[derive(Debug, Clone)]
+pub struct LastCommit {
+    pub id: Oid,
+    pub title: String,
+    pub time: Timestamp,
+}
+
+#[derive(Debug, Default, Clone)]
+pub struct TreeQuery {
+    pub recursive: bool,
+    pub expand: bool,
+    pub limit: Option<usize>,
+    /// The last path of the page before.
+    pub after: Option<String>,
+}
+
+/// A page of a listing; `next` is where the following one starts.
+#[derive(Debug)]
+pub struct TreePage {
+    pub items: Vec<TreeItem>,
+    pub next: Option<String>,
+}
+
+impl Hub {
+    /// Lists a folder of a commit; the root without a path.
+    pub async fn list_tree<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        commit: Oid,
+        path: Option<&EntryPath>,
+        query: TreeQuery,
+    ) -> Result<TreePage, Problem> {
+        let most = if query.expand { TREE_PAGE_EXPANDED } else { TREE_PAGE };
+        let limit = query.limit.unwrap_or(most).clamp(1, most);
+        let missing = Problem::EntryNotFound { message: "Entry not found".into(), commit: Some(commit) };
+        let (path, after, recursive) = (path.cloned(), query.after, query.recursive);
+        let listed = self.objects(access, move |repo| {
+            let Some((tree, prefix)) = folder(repo, commit, path.as_ref())? else { return Ok(None) };
+            let mut found = repo.list(tree, &prefix, recursive, after.as_deref(), limit + 1)?;
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let items = found.into_iter().map(|walked| item(repo, walked)).collect::<Result<Vec<_>, _>>()?;
+            Ok(Some((items, more)))
+        });
+        let (mut items, more) = listed.await?.ok_or(missing)?;
+        let next = items.last().filter(|_| more).map(|item| item.path.clone());
+        self.complete(access, commit, &mut items, query.expand).await?;
+        Ok(TreePage { items, next })
+    }
+
+    /// Facts about paths; those that are not there are left out.
+    pub async fn paths_info<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        commit: Oid,
+        paths: Vec<String>,
+        expand: bool,
+    ) -> Result<Vec<TreeItem>, Problem> {
+        let found = self.objects(access, move |repo| {
+            let root = repo.commit(commit)?.tree;
+            let mut items = Vec::new();
+            for path in &paths {
+                let Ok(parsed) = path.trim_end_matches('/').parse::<EntryPath>() else { continue };
+                if let Some(entry) = repo.find(root, &parsed)? {
+                    items.push(item(repo, Walked { path: parsed.as_str().to_owned(), entry })?);
+                }
+            }
+            Ok(items)
+        });
+        let mut items = found.await?;
+        self.complete(access, commit, &mut items, expand).await?;
+        Ok(items)
+    }
+
+    /// Every file of a commit, sorted, without folders.
+    pub async fn all_files<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        commit: Oid,
+    ) -> Result<Vec<TreeItem>, Problem> {
+        let files = self.objects(access, move |repo| {
+            let root = repo.commit(commit)?.tree;
+            let found = repo.list(root, "", true, None, usize::MAX)?;
+            let files = found.into_iter().filter(|walked| !walked.entry.is_tree());
+            files.map(|walked| item(repo, walked)).collect::<Result<Vec<_>, _>>()
+        });
+        files.await
+    }
+
+    /// Adds what is in the database: Xet hashes, and last commits when they are asked for.
+    async fn complete<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        commit: Oid,
+        items: &mut [TreeItem],
+        expand: bool,
+    ) -> Result<(), Problem> {
+        let mut read = self.db.read().await?;
+        for item in items.iter_mut() {
+            if let ItemKind::Large { pointer, xet_hash, .. } = &mut item.kind {
+                // A promise that the file can be had: none is given for what is not there.
+                *xet_hash = xet::file_hash(&mut read, access, pointer.sha256).await?.map(|(hash, _)| hash);
+            }
+        }
+        if expand {
+            for item in items {
+                item.last_commit = self.last_commit(&mut read, access, commit, item).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest commit, `commit` or before it, that brought what stands at a path.
+    async fn last_commit<L: Includes<See>>(
+        &self,
+        read: &mut Reader,
+        access: &Access<L>,
+        commit: Oid,
+        item: &TreeItem,
+    ) -> Result<Option<LastCommit>, Problem> {
+        let mut candidates = git::commits_of_object(read, access, &item.path, item.oid).await?;
+        if candidates.len() > 1 {
+            // Brought more than once, or on several branches: the one that `commit` comes from.
+            let found = self.objects(access, move |repo| first_ancestor(repo, commit, &candidates));
+            candidates = found.await?.into_iter().collect();
+        }
+        let Some(id) = candidates.first().copied() else { return Ok(None) };
+        let found = self.objects(access, move |repo| repo.commit(id)).await?;
+        Ok(Some(LastCommit { id, title: found.title().to_owned(), time: found.time }))
+    }
+
+    pub(crate) async fn read_commit<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        commit: Oid,
+    ) -> Result<std::sync::Arc<Commit>, Problem> {
+        self.objects(access, move |repo| repo.commit(commit)).await
+    }
+}
+
+fn first_ancestor(repo: &Repo, commit: Oid, candidates: &[Oid]) -> Result<Option<Oid>, GitError> {
+    let mut skip = 0;
+    loop {
+        const STEP: usize = 256;
+        let page = repo.history(commit, skip, STEP)?;
+        if let Some((oid, _)) = page.iter().find(|(oid, _)| candidates.contains(oid)) {
+            return Ok(Some(*oid));
+        }
+        if page.len() < STEP {
+            return Ok(None);
+        }
+        skip += STEP;
+    }
+}
+
+/// The tree of a folder and its path as a prefix; `None` when there is no such folder.
+fn folder(repo: &Repo, commit: Oid, path: Option<&EntryPath>) -> Result<Option<(Oid, String)>, GitError> {
+    let root = repo.commit(commit)?.tree;
+    let Some(path) = path else { return Ok(Some((root, String::new()))) };
+    let entry = repo.find(root, path)?.filter(Entry::is_tree);
+    Ok(entry.map(|entry| (entry.oid, path.as_str().to_owned())))
+}
+
+fn item(repo: &Repo, walked: Walked) -> Result<TreeItem, GitError> {
+    let Walked { path, entry } = walked;
+    let kind = match entry.mode {
+        bastide_git::Mode::Tree => ItemKind::Folder,
+        bastide_git::Mode::Submodule => ItemKind::File { size: 0 },
+        _ => {
+            let size = repo.blob_size(entry.oid)?;
+            match repo.pointer(entry.oid)? {
+                Some(pointer) => ItemKind::Large { pointer, pointer_size: size, xet_hash: None },
+                None => ItemKind::File { size },
+            }
+        }
+    };
+    Ok(TreeItem { path, oid: entry.oid, kind, last_commit: None })
+}

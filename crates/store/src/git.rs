@@ -1,0 +1,197 @@
+//! What git is made of, as rows: packs, commits and the paths that each commit changed.
+
+use bastide_core::{NamespaceId, Oid, RepoId, Timestamp};
+
+use crate::db::{Reader, Row, WriteTx};
+use crate::permit::{Access, Includes, See, Write};
+use crate::{StoreError, values};
+
+#[derive(Debug, Clone)]
+pub struct Pack {
+    pub name: String,
+    pub pack_key: String,
+    pub index_key: String,
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+pub async fn packs<L: Includes<See>>(read: &mut Reader, access: &Access<L>) -> Result<Vec<Pack>, StoreError> {
+    let sql = "SELECT name, pack_key, index_key, objects, bytes FROM git_pack WHERE repo_id = $1 ORDER BY created_at, name";
+    read.all(sql, values![access.repo_id()]).await?.iter().map(pack).collect()
+}
+
+fn pack(row: &Row) -> Result<Pack, StoreError> {
+    Ok(Pack {
+        name: row.get(0)?,
+        pack_key: row.get(1)?,
+        index_key: row.get(2)?,
+        objects: row.get(3)?,
+        bytes: row.get(4)?,
+    })
+}
+
+pub async fn pack_count<L: Includes<See>>(read: &mut Reader, access: &Access<L>) -> Result<u64, StoreError> {
+    let sql = "SELECT COUNT(*) FROM git_pack WHERE repo_id = $1";
+    read.one(sql, values![access.repo_id()]).await?.map_or(Ok(0), |row| row.get(0))
+}
+
+/// Adds a pack. The same objects packed again are the same pack: that is no error.
+pub async fn add_pack<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    pack: &Pack,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO git_pack (repo_id, name, pack_key, index_key, objects, bytes, created_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (repo_id, name) DO NOTHING";
+    let params = values![
+        access.repo_id(),
+        &pack.name,
+        &pack.pack_key,
+        &pack.index_key,
+        pack.objects,
+        pack.bytes,
+        now
+    ];
+    tx.execute(sql, params).await?;
+    Ok(())
+}
+
+/// Takes packs out that another one replaces. False when one of them is gone already.
+pub async fn remove_packs<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    names: &[String],
+) -> Result<bool, StoreError> {
+    let mut removed = 0;
+    for name in names {
+        let sql = "DELETE FROM git_pack WHERE repo_id = $1 AND name = $2";
+        removed += tx.execute(sql, values![access.repo_id(), name]).await?;
+    }
+    Ok(removed == names.len() as u64)
+}
+
+/// Every blob that some repository's packs are in: what collection must keep.
+pub async fn all_pack_keys(read: &mut Reader) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT pack_key FROM git_pack UNION ALL SELECT index_key FROM git_pack";
+    read.scan(sql, &[]).await?.iter().map(|row| row.get(0)).collect()
+}
+
+#[derive(Debug, Clone)]
+pub struct CommitRow<'a> {
+    pub id: Oid,
+    pub tree: Oid,
+    pub parents: &'a [Oid],
+    pub time: Timestamp,
+    pub author: &'a str,
+    pub author_id: Option<NamespaceId>,
+    pub title: &'a str,
+    pub message: &'a str,
+}
+
+/// A path that a commit changed, and what stands there afterwards.
+#[derive(Debug, Clone)]
+pub struct ChangeRow<'a> {
+    pub path: &'a str,
+    pub object: Option<Oid>,
+}
+
+/// Adds a commit with its changed paths. Its parents are here already.
+pub async fn add_commit<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    commit: &CommitRow<'_>,
+    changes: &[ChangeRow<'_>],
+) -> Result<(), StoreError> {
+    let repo = access.repo_id();
+    let generation = next_generation(tx, repo, commit.parents).await?;
+    let parents: Vec<u8> = commit.parents.iter().flat_map(|parent| *parent.as_bytes()).collect();
+    let sql = "INSERT INTO git_commit (repo_id, commit_id, tree, parents, generation, time, author, author_id, title, \
+        message) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (repo_id, commit_id) DO NOTHING";
+    let params = values![
+        repo,
+        commit.id,
+        commit.tree,
+        parents,
+        generation,
+        commit.time,
+        commit.author,
+        commit.author_id,
+        commit.title,
+        commit.message
+    ];
+    tx.execute(sql, params).await?;
+    for change in changes {
+        let sql = "INSERT INTO git_change (repo_id, path, generation, commit_id, object_id) \
+            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (repo_id, path, generation, commit_id) DO NOTHING";
+        tx.execute(sql, values![repo, change.path, generation, commit.id, change.object]).await?;
+    }
+    Ok(())
+}
+
+async fn next_generation(tx: &mut WriteTx, repo: RepoId, parents: &[Oid]) -> Result<i64, StoreError> {
+    let mut generation = 0;
+    for parent in parents {
+        let sql = "SELECT generation + 1 FROM git_commit WHERE repo_id = $1 AND commit_id = $2";
+        let row = tx.one(sql, values![repo, *parent]).await?;
+        generation = generation.max(row.map_or(Ok(1), |row| row.get(0))?);
+    }
+    Ok(generation)
+}
+
+/// Commits that brought what stands at a path now, the latest first: usually there is one.
+pub async fn commits_of_object<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    path: &str,
+    object: Oid,
+) -> Result<Vec<Oid>, StoreError> {
+    let sql = "SELECT commit_id FROM git_change WHERE repo_id = $1 AND path = $2 AND object_id = $3 \
+        ORDER BY generation DESC LIMIT 20";
+    let rows = read.all(sql, values![access.repo_id(), path, object]).await?;
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Is this commit one of the repository's own? Objects of a pack alone are not.
+pub async fn has_commit<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    commit: Oid,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM git_commit WHERE repo_id = $1 AND commit_id = $2";
+    Ok(read.one(sql, values![access.repo_id(), commit]).await?.is_some())
+}
+
+/// Commits whose id starts with these bytes (`from` up to `to`): at most two, enough to see that
+/// a short id is not unique.
+pub async fn commits_between<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    from: Oid,
+    to: Oid,
+) -> Result<Vec<Oid>, StoreError> {
+    let sql = "SELECT commit_id FROM git_commit WHERE repo_id = $1 AND commit_id >= $2 AND commit_id <= $3 LIMIT 2";
+    let rows = read.all(sql, values![access.repo_id(), from, to]).await?;
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Copies the commits and changes of one repository to another that begins with them.
+pub async fn copy_history<L: Includes<See>>(
+    tx: &mut WriteTx,
+    from: &Access<L>,
+    to: &Access<Write>,
+) -> Result<(), StoreError> {
+    for (table, columns) in [
+        ("git_commit", "commit_id, tree, parents, generation, time, author, author_id, title, message"),
+        ("git_change", "path, generation, commit_id, object_id"),
+        ("git_pack", "name, pack_key, index_key, objects, bytes, created_at"),
+        ("git_ref", "name, target, commit_id, updated_at"),
+    ] {
+        let heads = if table == "git_ref" { " AND (name LIKE 'refs/heads/%' OR name LIKE 'refs/tags/%')" } else { "" };
+        let sql = format!(
+            "INSERT INTO {table} (repo_id, {columns}) SELECT $1, {columns} FROM {table} WHERE repo_id = $2{heads}"
+        );
+        tx.execute(&sql, values![to.repo_id(), from.repo_id()]).await?;
+    }
+    Ok(())
+}

@@ -48,7 +48,7 @@ async fn database(settings: &Settings) -> anyhow::Result<Db> {
 fn blobs(settings: &Settings) -> anyhow::Result<Blobs> {
     let data = &settings.hub.data;
     match &settings.storage {
-        Some(url) => Ok(Blobs::s3(S3Config::parse(url)?, &data.join("scratch"))?),
+        Some(url) => Ok(Blobs::s3(&S3Config::parse(url)?, &data.join("scratch"))?),
         None => Blobs::folder(&data.join("blobs")).context("the folder of blobs"),
     }
 }

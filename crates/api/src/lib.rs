@@ -2,9 +2,20 @@
 //! calls one operation of the hub and chooses how to show the answer.
 
 mod answer;
+mod cards;
+mod cas;
+mod commit;
 mod extract;
+mod info;
+mod lfs;
+mod list;
 mod middleware;
+mod refs;
+mod repos;
+mod resolve;
 mod routes;
+mod tree;
 mod users;
+mod xet_tokens;
 
 pub use routes::{Route, router, routes};

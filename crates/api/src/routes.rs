@@ -7,7 +7,7 @@ use bastide_core::RepoKind;
 use bastide_hub::Hub;
 use http::Method;
 
-use crate::{middleware, users};
+use crate::{cards, cas, commit, info, lfs, list, middleware, refs, repos, resolve, tree, users, xet_tokens};
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +77,21 @@ where
 }
 
 fn all() -> Routes {
-    users::routes(Routes::default())
+    let parts: [fn(Routes) -> Routes; 12] = [
+        users::routes,
+        repos::routes,
+        info::routes,
+        list::routes,
+        tree::routes,
+        commit::routes,
+        refs::routes,
+        resolve::routes,
+        cards::routes,
+        xet_tokens::routes,
+        cas::routes,
+        lfs::routes,
+    ];
+    parts.into_iter().fold(Routes::default(), |routes, part| part(routes))
 }
 
 /// Every route that is served.

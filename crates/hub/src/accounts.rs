@@ -2,7 +2,8 @@
 
 use bastide_core::{Context, Credential, Name, NamespaceId, Role, Visibility};
 use bastide_ledger::{Action, NewEvent};
-use bastide_store::accounts::{self, Account, Membership, NewNamespace, TokenRow};
+use bastide_store::accounts::{self, NewNamespace, TokenRow};
+pub use bastide_store::accounts::{Account, Membership};
 use bastide_store::gate;
 use bastide_store::permit::Namespace;
 

@@ -5,7 +5,9 @@ use bastide_core::limits::{
     MAX_COMMIT_MESSAGE, MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE, MAX_REGULAR_FILE_BYTES,
 };
 use bastide_core::{Actor, Context, EntryPath, Oid, RefName, Sha256, Timestamp};
-use bastide_git::{Edit, Edited, GitError, Mode, NewCommit, Op, PackWriter, Person, Pointer, Repo, edit_tree};
+use bastide_git::{
+    Edit, Edited, GitError, Mode, NewCommit, Op, PackWriter, Person, Pointer, Repo, edit_tree,
+};
 use bastide_inspect::attributes::{self, Attributes};
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git::{self, ChangeRow, CommitRow, Pack};
@@ -36,10 +38,19 @@ pub struct CommitHeader {
 /// One change of a commit.
 #[derive(Debug, Clone)]
 pub enum Operation {
-    Put { path: EntryPath, content: Bytes },
+    Put {
+        path: EntryPath,
+        content: Bytes,
+    },
     /// A file that was uploaded before, by the hash of its content.
-    PutLarge { path: EntryPath, sha256: Sha256, size: Option<u64> },
-    Delete { path: EntryPath },
+    PutLarge {
+        path: EntryPath,
+        sha256: Sha256,
+        size: Option<u64>,
+    },
+    Delete {
+        path: EntryPath,
+    },
 }
 
 /// A commit that was made, or the head where nothing had to change.
@@ -197,11 +208,8 @@ impl Hub {
         } else {
             None
         };
-        let changes: Vec<ChangeRow<'_>> = prepared
-            .changes
-            .iter()
-            .map(|(path, object)| ChangeRow { path, object: *object })
-            .collect();
+        let changes: Vec<ChangeRow<'_>> =
+            prepared.changes.iter().map(|(path, object)| ChangeRow { path, object: *object }).collect();
         let mut tx = self.db.write().await?;
         let new = Target::commit(prepared.commit);
         if !refs::swap(&mut tx, access, target, head, Some(new), context.now).await? {
@@ -247,7 +255,9 @@ impl Hub {
                 )));
             };
             if size.is_some_and(|size| size != known) {
-                return Err(Problem::Invalid(format!("{path} has {known} bytes, not the {size:?} that were named")));
+                return Err(Problem::Invalid(format!(
+                    "{path} has {known} bytes, not the {size:?} that were named"
+                )));
             }
             let text = Pointer { sha256, size: known }.render();
             let oid = builder.blob(text.into()).await?;
@@ -302,7 +312,9 @@ fn check_header(header: &CommitHeader) -> Result<(), Problem> {
         return Err(Problem::Invalid(format!("a commit's summary has 1 to {MAX_COMMIT_TITLE} bytes")));
     }
     if header.description.len() > MAX_COMMIT_MESSAGE {
-        return Err(Problem::Invalid(format!("a commit's description has at most {MAX_COMMIT_MESSAGE} bytes")));
+        return Err(Problem::Invalid(format!(
+            "a commit's description has at most {MAX_COMMIT_MESSAGE} bytes"
+        )));
     }
     Ok(())
 }
@@ -354,13 +366,8 @@ fn write_objects(
         return Ok(None);
     }
     let parents: Vec<Oid> = head.into_iter().collect();
-    let commit = NewCommit {
-        tree,
-        parents: &parents,
-        author: &text.author,
-        time: text.now,
-        message: &text.message,
-    };
+    let commit =
+        NewCommit { tree, parents: &parents, author: &text.author, time: text.now, message: &text.message };
     let commit = pack.commit(&commit)?;
     let changes = changes.into_iter().map(|change| (change.path, change.new)).collect();
     Ok(Some(Written { commit, tree, pack: pack.finish(scratch)?, changes }))

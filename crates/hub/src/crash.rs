@@ -1,8 +1,16 @@
 //! Named points at which a test makes the process die, to show that nothing is lost there.
 
 /// Every point, for the tests that visit them all.
-pub const POINTS: &[&str] =
-    &["commit.stored", "commit.before", "commit.after", "xorb.stored", "xorb.before", "shard.before", "merge.stored", "merge.before"];
+pub const POINTS: &[&str] = &[
+    "commit.stored",
+    "commit.before",
+    "commit.after",
+    "xorb.stored",
+    "xorb.before",
+    "shard.before",
+    "merge.stored",
+    "merge.before",
+];
 
 /// Dies here when `BASTIDE_CRASH_AT` names this point. Costs one look at a variable otherwise.
 pub(crate) fn point(name: &'static str) {

@@ -38,9 +38,8 @@ impl Hub {
         limit: usize,
     ) -> Result<(Vec<CommitItem>, bool), Problem> {
         let limit = limit.clamp(1, MAX_PAGE);
-        let found = self.objects_blocking(access, move |repo| {
-            repo.history(start, page.saturating_mul(limit), limit + 1)
-        });
+        let found = self
+            .objects_blocking(access, move |repo| repo.history(start, page.saturating_mul(limit), limit + 1));
         let mut found = found.await?;
         let more = found.len() > limit;
         found.truncate(limit);
@@ -126,7 +125,12 @@ impl Hub {
     }
 
     /// Removes a branch or a tag.
-    pub async fn delete_ref(&self, context: &Context, access: &Access<Write>, name: &RefName) -> Result<(), Problem> {
+    pub async fn delete_ref(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        name: &RefName,
+    ) -> Result<(), Problem> {
         if *name == RefName::main() {
             return Err(Problem::Forbidden("Cannot delete refs/heads/main".into()));
         }
@@ -181,8 +185,10 @@ impl Hub {
             title: message.lines().next().unwrap_or_default(),
             message: &message,
         };
-        let changes: Vec<_> =
-            all.iter().map(|walked| ChangeRow { path: &walked.path, object: Some(walked.entry.oid) }).collect();
+        let changes: Vec<_> = all
+            .iter()
+            .map(|walked| ChangeRow { path: &walked.path, object: Some(walked.entry.oid) })
+            .collect();
         let mut tx = self.db.write().await?;
         let target = Some(Target::commit(commit));
         if !refs::swap(&mut tx, access, name, Some(head), target, now).await? {

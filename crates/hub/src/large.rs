@@ -44,8 +44,6 @@ impl Default for IndexCache {
 /// A file and everything that is needed to read it.
 #[derive(Clone)]
 pub(crate) struct OpenFile {
-    pub hash: XetHash,
-    pub size: u64,
     pub terms: Arc<Vec<Term>>,
     pub xorbs: Arc<Vec<(XetHash, OpenXorb)>>,
 }
@@ -84,7 +82,11 @@ impl Hub {
         Ok(Some(OpenXorb { key: row.blob_key.parse()?, index }))
     }
 
-    pub(crate) async fn open_file(&self, access: &Access<Read>, file: xet::File) -> Result<OpenFile, Problem> {
+    pub(crate) async fn open_file(
+        &self,
+        access: &Access<Read>,
+        file: xet::File,
+    ) -> Result<OpenFile, Problem> {
         let terms = decode_terms(&file.terms)?;
         let mut hashes: Vec<XetHash> = terms.iter().map(|term| term.xorb).collect();
         hashes.sort();
@@ -95,7 +97,7 @@ impl Hub {
             let missing = || Problem::internal(format!("xorb {hash} of file {} is missing", file.hash));
             xorbs.push((hash, xorb.ok_or_else(missing)?));
         }
-        Ok(OpenFile { hash: file.hash, size: file.size, terms: Arc::new(terms), xorbs: Arc::new(xorbs) })
+        Ok(OpenFile { terms: Arc::new(terms), xorbs: Arc::new(xorbs) })
     }
 
     async fn open_sha256(&self, access: &Access<Read>, sha256: Sha256) -> Result<OpenFile, Problem> {

@@ -11,18 +11,25 @@ pub mod commits;
 pub mod content;
 pub mod crash;
 pub mod history;
+mod ingest;
 pub mod jobs;
 pub mod large;
 pub mod ledger;
+pub mod lfs;
+pub mod links;
+pub mod lists;
 mod merge;
 mod metadata;
 mod objects;
+pub mod preupload;
 mod problem;
 pub mod reads;
 pub mod repos;
 mod revisions;
+pub mod service;
 pub mod tokens;
 pub mod trees;
+pub mod xet;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +40,11 @@ use bastide_git::Cache;
 use bastide_store::Db;
 use bastide_vault::Keys;
 
+pub use bastide_store::db::Value as CursorValue;
+pub use bastide_store::permit::Gated;
+pub use bastide_store::refs::Ref;
+pub use bastide_store::repos::Settings as RepoSettings;
+pub use bastide_xet::plan::{ByteRange, ChunkRange};
 pub use problem::Problem;
 
 /// What an operator decides, in its ready form.
@@ -91,6 +103,7 @@ pub struct Inner {
     pub(crate) indexes: large::IndexCache,
     pub(crate) journal: reads::Journal,
     pub(crate) flushing: tokio::sync::Mutex<()>,
+    pub(crate) validations: tokio::sync::Semaphore,
 }
 
 impl Hub {
@@ -108,7 +121,20 @@ impl Hub {
             locks: objects::RepoLocks::default(),
             indexes: large::IndexCache::default(),
             flushing: tokio::sync::Mutex::new(()),
+            validations: tokio::sync::Semaphore::new(xet::CONCURRENT_VALIDATIONS),
         }))
+    }
+
+    /// Reads and checks a card, without keeping it.
+    pub fn read_card(
+        &self,
+        content: &str,
+        kind: bastide_core::RepoKind,
+    ) -> Result<bastide_inspect::card::Card, Problem> {
+        if content.len() > bastide_core::limits::MAX_CARD_BYTES {
+            return Err(Problem::TooLarge("a card has at most 2 MiB".into()));
+        }
+        Ok(bastide_inspect::card::read(content, kind))
     }
 
     pub fn clock(&self) -> &Clock {

@@ -47,6 +47,12 @@ impl Metadata {
     pub(crate) fn terms(&self, repo: &Repo) -> Vec<(&'static str, String)> {
         let mut terms: Vec<_> = self.derived.tags.iter().map(|tag| ("tag", tag.clone())).collect();
         terms.extend(name_words(&repo.path.key()).map(|word| ("name", word.to_owned())));
+        // Counts how many there are of a kind, for the plan of a search.
+        terms.push(("kind", repo.path.kind.as_str().to_owned()));
+        for (key, kind) in [("models", "model"), ("datasets", "dataset")] {
+            let linked = self.card.iter().flat_map(|data| card::texts(data, key));
+            terms.extend(linked.map(|id| ("link", format!("{kind}:{}", id.to_ascii_lowercase()))));
+        }
         terms.sort();
         terms.dedup();
         terms
@@ -59,7 +65,11 @@ pub(crate) fn name_words(key: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Hub {
-    pub(crate) async fn read_metadata(&self, access: &Access<Write>, commit: Oid) -> Result<Metadata, Problem> {
+    pub(crate) async fn read_metadata(
+        &self,
+        access: &Access<Write>,
+        commit: Oid,
+    ) -> Result<Metadata, Problem> {
         let files = self.all_files(access, commit).await?;
         let kind = access.repo().path.kind;
         let readme = self.small_file(access, &files, "README.md", MAX_CARD_BYTES as u64).await?;
@@ -82,7 +92,7 @@ impl Hub {
         if let Some(found) = &parameters {
             facts.insert("safetensors".into(), json!({ "parameters": found.by_type, "total": found.total }));
         }
-        let used_bytes = files.iter().map(file_size).sum();
+        let used_bytes = files.iter().map(TreeItem::size).sum();
         Ok(Metadata { derived, card, facts, parameters: parameters.map(|found| found.total), used_bytes })
     }
 
@@ -111,14 +121,16 @@ impl Hub {
         for file in weights {
             match self.weights_of(access, file).await {
                 Ok(found) => sum.get_or_insert_with(Parameters::default).add(&found),
-                Err(problem) => tracing::debug!(path = file.path, ?problem, "weights without a readable header"),
+                Err(problem) => {
+                    tracing::debug!(path = file.path, ?problem, "weights without a readable header")
+                }
             }
         }
         sum
     }
 
     async fn weights_of(&self, access: &Access<Write>, file: &TreeItem) -> Result<Parameters, Problem> {
-        let size = file_size(file);
+        let size = file.size();
         let bad = |error: safetensors::HeaderError| Problem::Invalid(error.to_string());
         let first = self.item_range(access, file, 0..8).await?;
         let end = safetensors::header_end(first.as_ref().try_into().unwrap_or_default()).map_err(bad)?;
@@ -152,14 +164,6 @@ fn is_weights(path: &str) -> bool {
     path.parse::<EntryPath>().is_ok_and(|path| path.parent().is_none()) && path.ends_with(".safetensors")
 }
 
-fn file_size(file: &TreeItem) -> u64 {
-    match &file.kind {
-        ItemKind::Folder => 0,
-        ItemKind::File { size } => *size,
-        ItemKind::Large { pointer, .. } => pointer.size,
-    }
-}
-
 /// The parts of `config.json` that lists show.
 fn config_facts(config: &Value) -> Value {
     let keys = ["architectures", "model_type", "quantization_config", "auto_map"];
@@ -180,7 +184,8 @@ fn auto_model(config: &Value, derived: &Derived) -> Option<Value> {
         ("ForMaskedLM", "AutoModelForMaskedLM"),
         ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
     ];
-    let auto = kinds.iter().find(|(ending, _)| architecture.ends_with(ending)).map_or("AutoModel", |(_, auto)| auto);
+    let auto =
+        kinds.iter().find(|(ending, _)| architecture.ends_with(ending)).map_or("AutoModel", |(_, auto)| auto);
     let mut info = json!({ "auto_model": auto });
     if let (Some(tag), Some(info)) = (&derived.pipeline_tag, info.as_object_mut()) {
         info.insert("pipeline_tag".into(), json!(tag));

@@ -130,9 +130,11 @@ impl From<bastide_xet::XetError> for Problem {
         match error {
             XetError::Range(size) => Self::Range { size },
             XetError::Damaged(_) | XetError::Read(_) => Self::internal(error),
-            XetError::Xorb(_) | XetError::XorbHash | XetError::Shard(_) | XetError::UnknownChunks | XetError::FileHash => {
-                Self::Invalid(error.to_string())
-            }
+            XetError::Xorb(_)
+            | XetError::XorbHash
+            | XetError::Shard(_)
+            | XetError::UnknownChunks
+            | XetError::FileHash => Self::Invalid(error.to_string()),
         }
     }
 }

@@ -52,11 +52,14 @@ impl Hub {
     pub async fn create_repo(&self, context: &Context, request: RepoRequest) -> Result<CreatedRepo, Problem> {
         let namespace = self.namespace_to_fill(context, request.namespace.as_ref()).await?;
         let owner = namespace.namespace();
-        let path = RepoPath { kind: request.kind, namespace: owner.name.clone(), name: request.name.parse()? };
+        let path =
+            RepoPath { kind: request.kind, namespace: owner.name.clone(), name: request.name.parse()? };
         let sdk = check_sdk(&request)?;
-        let visibility = request.visibility.or(owner.default_visibility).unwrap_or(self.config.default_visibility);
+        let visibility =
+            request.visibility.or(owner.default_visibility).unwrap_or(self.config.default_visibility);
         let id = RepoId::new(context.now);
-        let new = NewRepo { id, path: &path, visibility, creator_id: context.user_id(), sdk, now: context.now };
+        let new =
+            NewRepo { id, path: &path, visibility, creator_id: context.user_id(), sdk, now: context.now };
         let mut tx = self.db.write().await?;
         repos::add(&mut tx, &namespace, &new).await.map_err(|error| self.exists(error, &path))?;
         let event = repo_event(context, Action::RepoCreate, id, &path)
@@ -79,7 +82,12 @@ impl Hub {
 
     /// Every repository starts with its attributes; a Space with a card and, when it is static,
     /// with a page.
-    async fn first_commit(&self, context: &Context, path: &RepoPath, sdk: Option<&str>) -> Result<(), Problem> {
+    async fn first_commit(
+        &self,
+        context: &Context,
+        path: &RepoPath,
+        sdk: Option<&str>,
+    ) -> Result<(), Problem> {
         let access = self.access(context).repo::<Write>(path).await?;
         let mut builder = self.begin_commit()?;
         for (name, text) in first_files(path, sdk) {
@@ -102,7 +110,12 @@ impl Hub {
     }
 
     /// Moves a repository. Its old path leads to the new one until something else takes it.
-    pub async fn move_repo(&self, context: &Context, access: &Access<Admin>, to: &RepoPath) -> Result<(), Problem> {
+    pub async fn move_repo(
+        &self,
+        context: &Context,
+        access: &Access<Admin>,
+        to: &RepoPath,
+    ) -> Result<(), Problem> {
         let target = self.access(context).namespace::<Write>(&to.namespace).await?;
         let to = RepoPath { namespace: target.namespace().name.clone(), ..to.clone() };
         let mut tx = self.db.write().await?;
@@ -168,7 +181,8 @@ impl Hub {
         };
         let mut tx = self.db.write().await?;
         repos::add(&mut tx, &namespace, &new).await.map_err(|error| self.exists(error, &to))?;
-        let event = repo_event(context, Action::RepoCreate, id, &to).fact("visibility", new.visibility.as_str());
+        let event =
+            repo_event(context, Action::RepoCreate, id, &to).fact("visibility", new.visibility.as_str());
         tx.commit(event).await?;
         let access = self.access(context).repo::<Write>(&to).await?;
         let files = xet::all_sha256(&mut self.db.read().await?, from).await?;
@@ -177,15 +191,18 @@ impl Hub {
         for sha256 in files {
             xet::copy_file(&mut tx, from, &access, sha256, context.now).await?;
         }
-        let event =
-            repo_event(context, Action::RepoDuplicate, id, &to).fact("from", source.path.to_string());
+        let event = repo_event(context, Action::RepoDuplicate, id, &to).fact("from", source.path.to_string());
         tx.commit(event).await?;
         self.refresh_metadata(context, &access).await?;
         Ok(CreatedRepo { id, url: self.repo_url(&to), path: to })
     }
 
     /// Reads a repository's metadata anew.
-    pub(crate) async fn refresh_metadata(&self, context: &Context, access: &Access<Write>) -> Result<(), Problem> {
+    pub(crate) async fn refresh_metadata(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+    ) -> Result<(), Problem> {
         let Ok(head) = self.resolve_revision(access, "refs/heads/main").await else { return Ok(()) };
         let metadata = self.read_metadata(access, head).await?;
         let mut tx = self.db.write().await?;
@@ -212,7 +229,8 @@ pub(crate) fn repo_event(context: &Context, action: Action, id: RepoId, path: &R
 /// Parses the setting `gated`, which is `false` or a word.
 pub fn parse_gated(value: &serde_json::Value) -> Result<Gated, Problem> {
     let text = value.as_str().unwrap_or(if *value == serde_json::Value::Bool(false) { "false" } else { "" });
-    Gated::parse(text).ok_or_else(|| Problem::Invalid("\"gated\" must be one of [auto, manual, false]".into()))
+    Gated::parse(text)
+        .ok_or_else(|| Problem::Invalid("\"gated\" must be one of [auto, manual, false]".into()))
 }
 
 /// True when strangers may see nothing of it.
@@ -223,7 +241,9 @@ pub fn is_private(repo: &Repo) -> bool {
 fn check_sdk(request: &RepoRequest) -> Result<Option<&str>, Problem> {
     match (request.kind, request.sdk.as_deref()) {
         (RepoKind::Space, Some(sdk)) if SDKS.contains(&sdk) => Ok(Some(sdk)),
-        (RepoKind::Space, _) => Err(Problem::Invalid(format!("\"sdk\" must be one of [{}]", SDKS.join(", ")))),
+        (RepoKind::Space, _) => {
+            Err(Problem::Invalid(format!("\"sdk\" must be one of [{}]", SDKS.join(", "))))
+        }
         (_, None) => Ok(None),
         (_, Some(_)) => Err(Problem::Invalid("\"sdk\" is for Spaces only".into())),
     }
@@ -233,7 +253,9 @@ fn first_files(path: &RepoPath, sdk: Option<&str>) -> Vec<(&'static str, String)
     let mut files = vec![(".gitattributes", default_attributes(path.kind == RepoKind::Dataset))];
     let Some(sdk) = sdk else { return files };
     let title = path.name.as_str();
-    let card = format!("---\ntitle: {title}\nemoji: 🚀\ncolorFrom: gray\ncolorTo: blue\nsdk: {sdk}\n---\n\n# {title}\n");
+    let card = format!(
+        "---\ntitle: {title}\nemoji: 🚀\ncolorFrom: gray\ncolorTo: blue\nsdk: {sdk}\n---\n\n# {title}\n"
+    );
     files.push(("README.md", card));
     if sdk == "static" {
         let page = format!(

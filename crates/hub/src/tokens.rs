@@ -7,7 +7,8 @@
 use bastide_core::limits::TOKEN_DEFAULT_DAYS;
 use bastide_core::{Context, TokenId, TokenRole};
 use bastide_ledger::{Action, NewEvent};
-use bastide_store::accounts::{self, NewToken, TokenRow};
+pub use bastide_store::accounts::TokenRow;
+use bastide_store::accounts::{self, NewToken};
 use bastide_store::permit::Namespace;
 
 use crate::access::{Access, Admin};

@@ -17,6 +17,17 @@ pub struct TreeItem {
     pub last_commit: Option<LastCommit>,
 }
 
+impl TreeItem {
+    /// The size of the file itself, not that of a pointer.
+    pub fn size(&self) -> u64 {
+        match &self.kind {
+            ItemKind::Folder => 0,
+            ItemKind::File { size } => *size,
+            ItemKind::Large { pointer, .. } => pointer.size,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum ItemKind {
     Folder,

@@ -99,6 +99,7 @@ actions! {
     FileRegister = "file.register",
     UploadBegin = "upload.begin",
     UploadPart = "upload.part",
+    UploadComplete = "upload.complete",
     PacksMerge = "packs.merge",
     GcCondemn = "gc.condemn",
     GcCollect = "gc.collect",

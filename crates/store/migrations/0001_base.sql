@@ -228,7 +228,6 @@ CREATE TABLE lfs_part (
     number {int} NOT NULL,
     size {int} NOT NULL,
     etag TEXT NOT NULL,
-    chunks {blob} NOT NULL,
     terms {blob} NOT NULL,
     PRIMARY KEY (upload_id, number)
 );

@@ -44,15 +44,8 @@ pub async fn add_pack<L: Includes<Write>>(
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO git_pack (repo_id, name, pack_key, index_key, objects, bytes, created_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (repo_id, name) DO NOTHING";
-    let params = values![
-        access.repo_id(),
-        &pack.name,
-        &pack.pack_key,
-        &pack.index_key,
-        pack.objects,
-        pack.bytes,
-        now
-    ];
+    let params =
+        values![access.repo_id(), &pack.name, &pack.pack_key, &pack.index_key, pack.objects, pack.bytes, now];
     tx.execute(sql, params).await?;
     Ok(())
 }
@@ -170,7 +163,8 @@ pub async fn commits_between<L: Includes<See>>(
     from: Oid,
     to: Oid,
 ) -> Result<Vec<Oid>, StoreError> {
-    let sql = "SELECT commit_id FROM git_commit WHERE repo_id = $1 AND commit_id >= $2 AND commit_id <= $3 LIMIT 2";
+    let sql =
+        "SELECT commit_id FROM git_commit WHERE repo_id = $1 AND commit_id >= $2 AND commit_id <= $3 LIMIT 2";
     let rows = read.all(sql, values![access.repo_id(), from, to]).await?;
     rows.iter().map(|row| row.get(0)).collect()
 }
@@ -187,7 +181,11 @@ pub async fn copy_history<L: Includes<See>>(
         ("git_pack", "name, pack_key, index_key, objects, bytes, created_at"),
         ("git_ref", "name, target, commit_id, updated_at"),
     ] {
-        let heads = if table == "git_ref" { " AND (name LIKE 'refs/heads/%' OR name LIKE 'refs/tags/%')" } else { "" };
+        let heads = if table == "git_ref" {
+            " AND (name LIKE 'refs/heads/%' OR name LIKE 'refs/tags/%')"
+        } else {
+            ""
+        };
         let sql = format!(
             "INSERT INTO {table} (repo_id, {columns}) SELECT $1, {columns} FROM {table} WHERE repo_id = $2{heads}"
         );

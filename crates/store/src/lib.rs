@@ -11,6 +11,8 @@ pub mod gate;
 pub mod git;
 pub mod jobs;
 pub mod ledger;
+pub mod lfs;
+pub mod lists;
 mod migrate;
 pub mod permit;
 pub mod reads;

@@ -53,7 +53,8 @@ pub async fn add(db: &Db, segment: i64, rows: &[ReadRow]) -> Result<u64, StoreEr
         added += tx.execute(sql, params).await?;
     }
     for (repo, count) in downloads(rows) {
-        let sql = "UPDATE repo SET downloads = downloads + $1, downloads_all = downloads_all + $1 WHERE id = $2";
+        let sql =
+            "UPDATE repo SET downloads = downloads + $1, downloads_all = downloads_all + $1 WHERE id = $2";
         tx.execute(sql, values![count, repo]).await?;
     }
     tx.commit_upkeep().await?;
@@ -89,7 +90,11 @@ pub struct ReadFact {
 }
 
 /// The latest deliveries from a repository.
-pub async fn of_repo(read: &mut Reader, access: &Access<Admin>, limit: u32) -> Result<Vec<ReadFact>, StoreError> {
+pub async fn of_repo(
+    read: &mut Reader,
+    access: &Access<Admin>,
+    limit: u32,
+) -> Result<Vec<ReadFact>, StoreError> {
     let sql = "SELECT time_ms, actor_id, credential_id, path, object, via, bytes FROM read_record \
         WHERE repo_id = $1 ORDER BY time_ms DESC, segment DESC, position DESC LIMIT $2";
     let rows = read.scan(sql, values![access.repo_id(), limit]).await?;

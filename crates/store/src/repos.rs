@@ -152,7 +152,10 @@ pub async fn set_metadata<L: Includes<Write>>(
     Ok(())
 }
 
-pub async fn sdk_of<L: Includes<See>>(read: &mut Reader, access: &Access<L>) -> Result<Option<String>, StoreError> {
+pub async fn sdk_of<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+) -> Result<Option<String>, StoreError> {
     let row = read.one("SELECT sdk FROM repo WHERE id = $1", values![access.repo_id()]).await?;
     row.map_or(Ok(None), |row| row.get(0))
 }

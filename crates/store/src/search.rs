@@ -46,7 +46,8 @@ pub async fn recount(tx: &mut WriteTx, access: &Access<Admin>, to: Visibility) -
     let from = access.repo().visibility;
     let change = i64::from(to == Visibility::Public) - i64::from(from == Visibility::Public);
     if change != 0 {
-        let sql = "UPDATE term SET uses = uses + $1 WHERE id IN (SELECT term_id FROM repo_term WHERE repo_id = $2)";
+        let sql =
+            "UPDATE term SET uses = uses + $1 WHERE id IN (SELECT term_id FROM repo_term WHERE repo_id = $2)";
         tx.execute(sql, values![change, access.repo_id()]).await?;
     }
     Ok(())
@@ -80,7 +81,8 @@ async fn add_term(tx: &mut WriteTx, repo: RepoId, term: Term<'_>, uses: i64) -> 
         ON CONFLICT (kind, word) DO UPDATE SET uses = term.uses RETURNING id";
     let Some(row) = tx.one(sql, values![kind, word]).await? else { return Ok(()) };
     let id: i64 = row.get(0)?;
-    let sql = "INSERT INTO repo_term (term_id, repo_id) VALUES ($1, $2) ON CONFLICT (term_id, repo_id) DO NOTHING";
+    let sql =
+        "INSERT INTO repo_term (term_id, repo_id) VALUES ($1, $2) ON CONFLICT (term_id, repo_id) DO NOTHING";
     if tx.execute(sql, values![id, repo]).await? > 0 && uses > 0 {
         tx.execute("UPDATE term SET uses = uses + $1 WHERE id = $2", values![uses, id]).await?;
     }

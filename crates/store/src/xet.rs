@@ -99,7 +99,8 @@ async fn insert_xorb(tx: &mut WriteTx, new: &NewXorb<'_>, now: Timestamp) -> Res
 }
 
 async fn add_dedup_chunk(tx: &mut WriteTx, chunk: XetHash, xorb: RowId) -> Result<(), StoreError> {
-    let sql = "INSERT INTO dedup_chunk (chunk, xorb_id) VALUES ($1, $2) ON CONFLICT (chunk, xorb_id) DO NOTHING";
+    let sql =
+        "INSERT INTO dedup_chunk (chunk, xorb_id) VALUES ($1, $2) ON CONFLICT (chunk, xorb_id) DO NOTHING";
     tx.execute(sql, values![chunk, xorb]).await?;
     Ok(())
 }
@@ -218,7 +219,8 @@ pub async fn add_file<L: Includes<Write>>(
         VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (repo_id, hash) DO UPDATE \
         SET touched_at = excluded.touched_at, sha256 = COALESCE(xet_file.sha256, excluded.sha256) RETURNING id";
     let params = values![RowId::new(now), repo, new.hash, new.sha256, new.size, new.terms, now];
-    let row = tx.one(sql, params).await?.ok_or_else(|| StoreError::Corrupt("a file was not stored".into()))?;
+    let row =
+        tx.one(sql, params).await?.ok_or_else(|| StoreError::Corrupt("a file was not stored".into()))?;
     let file: RowId = row.get(0)?;
     for xorb in xorbs {
         let sql = "INSERT INTO file_xorb (file_id, xorb_id) VALUES ($1, $2) ON CONFLICT (file_id, xorb_id) DO NOTHING";
@@ -255,7 +257,10 @@ pub async fn copy_file<L: Includes<Read>>(
 }
 
 /// The content hashes of all files of a repository.
-pub async fn all_sha256<L: Includes<Read>>(read: &mut Reader, access: &Access<L>) -> Result<Vec<Sha256>, StoreError> {
+pub async fn all_sha256<L: Includes<Read>>(
+    read: &mut Reader,
+    access: &Access<L>,
+) -> Result<Vec<Sha256>, StoreError> {
     let sql = "SELECT DISTINCT sha256 FROM xet_file WHERE repo_id = $1 AND sha256 IS NOT NULL";
     read.scan(sql, values![access.repo_id()]).await?.iter().map(|row| row.get(0)).collect()
 }

@@ -1,0 +1,306 @@
+//! Uploading: what to do with each file, and the commit itself.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bastide_core::limits::{MAX_COMMIT_BYTES, MAX_JSON_BYTES, MAX_REGULAR_FILE_BYTES};
+use bastide_core::{EntryPath, RefName, Revision};
+use bastide_hub::access::Write;
+use bastide_hub::commits::{CommitBuilder, CommitHeader, Operation};
+use bastide_hub::preupload::{Candidate, Verdict};
+use bastide_hub::{Hub, Problem};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::{Method, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::answer::Answer;
+use crate::extract::{Caller, JsonBody, Query, RepoRoute, body_bytes};
+use crate::routes::Routes;
+
+/// A line holds one file in base64, and some text.
+const MAX_LINE_BYTES: usize = MAX_REGULAR_FILE_BYTES as usize / 3 * 4 + 64 * 1024;
+
+pub fn routes(routes: Routes) -> Routes {
+    routes.api(Method::POST, "/api/{kind}/{ns}/{name}/preupload/{*rev}", preupload).api(
+        Method::POST,
+        "/api/{kind}/{ns}/{name}/commit/{*rev}",
+        commit,
+    )
+}
+
+fn refuse_pull_request(query: &Query) -> Result<(), Problem> {
+    if query.flag("create_pr") { Err(Problem::NotServed("pull requests")) } else { Ok(()) }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PreuploadBody {
+    files: Vec<PreuploadFile>,
+    git_attributes: Option<String>,
+    git_ignore: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PreuploadFile {
+    path: String,
+    size: u64,
+    #[serde(default)]
+    sample: String,
+}
+
+async fn preupload(
+    State(hub): State<Hub>,
+    caller: Caller,
+    route: RepoRoute,
+    query: Query,
+    JsonBody(body): JsonBody<PreuploadBody>,
+) -> Answer<Json<Value>> {
+    refuse_pull_request(&query)?;
+    let access = caller.repo::<Write>(&hub, &route.path).await?;
+    let commit = hub.resolve_revision(&access, &route.joined_tail()).await?;
+    let candidates = body.files.into_iter().map(|file| Candidate {
+        path: file.path,
+        size: file.size,
+        sample: STANDARD.decode(file.sample).unwrap_or_default(),
+    });
+    let verdicts =
+        hub.preupload(&access, commit, candidates.collect(), body.git_attributes, body.git_ignore).await?;
+    let files: Vec<Value> = verdicts.iter().map(verdict_json).collect();
+    Ok(Json(json!({ "files": files, "commitOid": commit })))
+}
+
+fn verdict_json(verdict: &Verdict) -> Value {
+    let mode = if verdict.large { "lfs" } else { "regular" };
+    let mut value = json!({ "path": verdict.path, "uploadMode": mode, "shouldIgnore": verdict.ignore });
+    if let (Some(oid), Some(value)) = (&verdict.oid, value.as_object_mut()) {
+        value.insert("oid".into(), json!(oid));
+    }
+    value
+}
+
+async fn commit(
+    State(hub): State<Hub>,
+    caller: Caller,
+    route: RepoRoute,
+    query: Query,
+    request: Request,
+) -> Answer<Json<Value>> {
+    refuse_pull_request(&query)?;
+    let access = caller.repo::<Write>(&hub, &route.path).await?;
+    let target = target(&route.joined_tail())?;
+    let mut reader = Reader { header: None, builder: hub.begin_commit()? };
+    read_body(request, &mut reader).await?;
+    let header = reader.header.ok_or_else(|| Problem::Invalid("the commit has no header line".into()))?;
+    let made = hub.commit(&caller.context, &access, &target, &header, reader.builder).await?;
+    let url = hub.repo_url(&access.repo().path);
+    Ok(Json(json!({
+        "success": true,
+        "commitOid": made.id,
+        "commitUrl": format!("{url}/commit/{}", made.id),
+        "hookOutput": "",
+    })))
+}
+
+/// A commit goes to a branch or a pull request; never to another commit.
+fn target(revision: &str) -> Result<RefName, Problem> {
+    let missing = || Problem::RevisionNotFound(revision.to_owned());
+    match Revision::parse(revision) {
+        Revision::Head => Ok(RefName::main()),
+        Revision::Ref(name) if name.is_branch() || name.is_pull_request() => Ok(name),
+        Revision::Short(name) => RefName::branch(&name).map_err(|_| missing()),
+        Revision::Ref(_) | Revision::Commit(_) => Err(missing()),
+    }
+}
+
+struct Reader {
+    header: Option<CommitHeader>,
+    builder: CommitBuilder,
+}
+
+/// NDJSON as it comes, or one JSON document from older clients.
+async fn read_body(request: Request, reader: &mut Reader) -> Result<(), Problem> {
+    let whole = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.to_str().is_ok_and(|value| value.starts_with("application/json")));
+    if whole {
+        let bytes = body_bytes(request, MAX_JSON_BYTES.max(MAX_LINE_BYTES * 4)).await?;
+        return reader.document(&bytes).await;
+    }
+    let mut body = request.into_body().into_data_stream();
+    let mut buffer = BytesMut::new();
+    let mut total = 0u64;
+    // Where the search for the end of the line goes on.
+    let mut searched = 0;
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|_| Problem::Invalid("the request ended before its body did".into()))?;
+        total += part.len() as u64;
+        if total > MAX_COMMIT_BYTES {
+            return Err(Problem::TooLarge(format!(
+                "a commit request has at most {MAX_COMMIT_BYTES} bytes: split it"
+            )));
+        }
+        buffer.extend_from_slice(&part);
+        while let Some(end) = buffer.iter().skip(searched).position(|byte| *byte == b'\n') {
+            let line = buffer.split_to(searched + end + 1);
+            searched = 0;
+            reader.line(&line).await?;
+        }
+        searched = buffer.len();
+        if searched > MAX_LINE_BYTES {
+            return Err(too_long());
+        }
+    }
+    reader.line(&buffer).await
+}
+
+fn too_long() -> Problem {
+    Problem::TooLarge(format!(
+        "a file in a commit has at most {MAX_REGULAR_FILE_BYTES} bytes: upload it as a large file (LFS or Xet)"
+    ))
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    key: String,
+    #[serde(borrow)]
+    value: &'a serde_json::value::RawValue,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct HeaderValue {
+    summary: String,
+    description: String,
+    parent_commit: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FileValue {
+    path: String,
+    content: String,
+    encoding: Option<String>,
+    old_path: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LargeValue {
+    path: String,
+    algo: Option<String>,
+    oid: String,
+    size: Option<u64>,
+    old_path: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PathValue {
+    path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    #[serde(flatten)]
+    header: HeaderValue,
+    #[serde(default)]
+    files: Vec<FileValue>,
+    #[serde(default)]
+    lfs_files: Vec<LargeValue>,
+    #[serde(default)]
+    deleted_entries: Vec<PathValue>,
+}
+
+fn bad_json(error: serde_json::Error) -> Problem {
+    Problem::Invalid(format!("a line of the commit is not valid: {error}"))
+}
+
+fn path(text: &str) -> Result<EntryPath, Problem> {
+    text.trim_end_matches('/').parse().map_err(|error: bastide_core::Invalid| Problem::Unprocessable(error.0))
+}
+
+impl Reader {
+    async fn line(&mut self, line: &[u8]) -> Result<(), Problem> {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        if line.len() > MAX_LINE_BYTES {
+            return Err(too_long());
+        }
+        let Line { key, value } = serde_json::from_slice(line).map_err(bad_json)?;
+        let value = value.get();
+        match key.as_str() {
+            "header" => {
+                self.header = Some(header_of(serde_json::from_str(value).map_err(bad_json)?));
+                Ok(())
+            }
+            "file" => self.file(serde_json::from_str(value).map_err(bad_json)?).await,
+            "lfsFile" => self.large(serde_json::from_str(value).map_err(bad_json)?).await,
+            "deletedFile" | "deletedEntry" | "deletedFolder" => {
+                self.delete(serde_json::from_str(value).map_err(bad_json)?).await
+            }
+            other => Err(Problem::Invalid(format!("a commit has no lines of the kind '{other}'"))),
+        }
+    }
+
+    async fn document(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        let document: Document = serde_json::from_slice(bytes).map_err(bad_json)?;
+        self.header = Some(header_of(document.header));
+        for file in document.files {
+            self.file(file).await?;
+        }
+        for file in document.lfs_files {
+            self.large(file).await?;
+        }
+        for entry in document.deleted_entries {
+            self.delete(entry).await?;
+        }
+        Ok(())
+    }
+
+    async fn file(&mut self, file: FileValue) -> Result<(), Problem> {
+        let content = match file.encoding.as_deref() {
+            Some("base64") => {
+                let bytes = STANDARD.decode(file.content.as_bytes());
+                bytes.map_err(|_| Problem::Invalid(format!("the content of {} is not base64", file.path)))?
+            }
+            None | Some("utf-8") => file.content.into_bytes(),
+            Some(other) => {
+                return Err(Problem::Invalid(format!("'{other}' is not an encoding: use base64 or utf-8")));
+            }
+        };
+        self.renamed(file.old_path).await?;
+        self.builder.add(Operation::Put { path: path(&file.path)?, content: Bytes::from(content) }).await
+    }
+
+    async fn large(&mut self, file: LargeValue) -> Result<(), Problem> {
+        if file.algo.as_deref().is_some_and(|algo| algo != "sha256") {
+            return Err(Problem::Invalid("\"algo\" must be one of [sha256]".into()));
+        }
+        self.renamed(file.old_path).await?;
+        let sha256 = file.oid.parse()?;
+        self.builder.add(Operation::PutLarge { path: path(&file.path)?, sha256, size: file.size }).await
+    }
+
+    async fn delete(&mut self, entry: PathValue) -> Result<(), Problem> {
+        self.builder.add(Operation::Delete { path: path(&entry.path)? }).await
+    }
+
+    async fn renamed(&mut self, old: Option<String>) -> Result<(), Problem> {
+        match old {
+            Some(old) => self.builder.add(Operation::Delete { path: path(&old)? }).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first line of the summary is the title; what follows belongs to the description.
+fn header_of(value: HeaderValue) -> CommitHeader {
+    let (title, rest) = value.summary.split_once('\n').unwrap_or((&value.summary, ""));
+    let description = [rest.trim(), value.description.trim()].join("\n\n").trim().to_owned();
+    CommitHeader { title: title.to_owned(), description, parent: value.parent_commit }
+}

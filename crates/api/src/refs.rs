@@ -1,0 +1,189 @@
+//! Refs, branches, tags, lists of commits, squashing.
+
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::response::{IntoResponse, Response};
+use bastide_core::{RefName, Revision};
+use bastide_hub::access::{See, Write};
+use bastide_hub::history::CommitItem;
+use bastide_hub::{Hub, Problem, Ref};
+use http::{Method, Uri, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::answer::{Answer, header_text};
+use crate::extract::{Caller, JsonBody, Query, RepoRoute};
+use crate::routes::Routes;
+
+/// Commits of a page when nobody says.
+const COMMITS: u64 = 50;
+
+pub fn routes(routes: Routes) -> Routes {
+    routes
+        .api(Method::GET, "/api/{kind}/{ns}/{name}/refs", list)
+        .api(Method::POST, "/api/{kind}/{ns}/{name}/branch/{*branch}", create_branch)
+        .api(Method::DELETE, "/api/{kind}/{ns}/{name}/branch/{*branch}", delete_branch)
+        .api(Method::POST, "/api/{kind}/{ns}/{name}/tag/{*rev}", create_tag)
+        .api(Method::DELETE, "/api/{kind}/{ns}/{name}/tag/{*tag}", delete_tag)
+        .api(Method::GET, "/api/{kind}/{ns}/{name}/commits/{*rev}", commits)
+        .api(Method::POST, "/api/{kind}/{ns}/{name}/super-squash/{*rev}", squash)
+}
+
+async fn list(State(hub): State<Hub>, caller: Caller, route: RepoRoute, query: Query) -> Answer<Json<Value>> {
+    let access = caller.repo::<See>(&hub, &route.path).await?;
+    let refs = hub.list_refs(&access).await?;
+    let group = |wanted: fn(&RefName) -> bool| -> Value {
+        refs.iter().filter(|found| wanted(&found.name)).map(ref_json).collect()
+    };
+    let mut value = json!({
+        "branches": group(RefName::is_branch),
+        "converts": group(|name| name.as_str().starts_with("refs/convert/")),
+        "tags": group(RefName::is_tag),
+    });
+    if let (true, Some(value)) = (query.flag("include_prs"), value.as_object_mut()) {
+        value.insert("pullRequests".into(), group(RefName::is_pull_request));
+    }
+    Ok(Json(value))
+}
+
+fn ref_json(found: &Ref) -> Value {
+    json!({ "name": found.name.short(), "ref": found.name.as_str(), "targetCommit": found.commit })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct BranchBody {
+    starting_point: Option<String>,
+    empty_branch: bool,
+    overwrite: bool,
+}
+
+async fn create_branch(
+    State(hub): State<Hub>,
+    caller: Caller,
+    route: RepoRoute,
+    JsonBody(body): JsonBody<BranchBody>,
+) -> Answer<Json<Value>> {
+    let access = caller.repo::<Write>(&hub, &route.path).await?;
+    if body.empty_branch {
+        return Err(Problem::NotServed("branches without a commit").into());
+    }
+    let name = RefName::branch(&route.joined_tail())?;
+    hub.create_branch(&caller.context, &access, &name, body.starting_point.as_deref(), body.overwrite)
+        .await?;
+    Ok(Json(json!({})))
+}
+
+async fn delete_branch(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Answer<Json<Value>> {
+    let access = caller.repo::<Write>(&hub, &route.path).await?;
+    let name = RefName::branch(&route.joined_tail())?;
+    hub.delete_ref(&caller.context, &access, &name).await?;
+    Ok(Json(json!({})))
+}
+
+#[derive(Deserialize)]
+struct TagBody {
+    tag: String,
+    message: Option<String>,
+}
+
+async fn create_tag(
+    State(hub): State<Hub>,
+    caller: Caller,
+    route: RepoRoute,
+    JsonBody(body): JsonBody<TagBody>,
+) -> Answer<Json<Value>> {
+    let access = caller.repo::<Write>(&hub, &route.path).await?;
+    let name = RefName::tag(&body.tag)?;
+    hub.create_tag(&caller.context, &access, &name, &route.joined_tail(), body.message).await?;
+    Ok(Json(json!({})))
+}
+
+async fn delete_tag(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Answer<Json<Value>> {
+    let access = caller.repo::<Write>(&hub, &route.path).await?;
+    let name = RefName::tag(&route.joined_tail())?;
+    hub.delete_ref(&caller.context, &access, &name).await?;
+    Ok(Json(json!({})))
+}
+
+async fn commits(
+    State(hub): State<Hub>,
+    caller: Caller,
+    route: RepoRoute,
+    query: Query,
+    uri: OriginalUri,
+) -> Answer<Response> {
+    let access = caller.repo::<See>(&hub, &route.path).await?;
+    let start = hub.resolve_revision(&access, &route.joined_tail()).await?;
+    let page = query.number("p")?.unwrap_or(0);
+    let limit = query.number("limit")?.unwrap_or(COMMITS);
+    let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    let (items, more) = hub.list_commits(&access, start, number(page), number(limit)).await?;
+    let formatted = query.all("expand").any(|field| field == "formatted");
+    let rows: Value = items.iter().map(|item| commit_json(item, formatted)).collect();
+    let mut response = Json(rows).into_response();
+    if more {
+        let next = page_link(&hub.config.public_url, &uri.0, &query, page.saturating_add(1));
+        response.headers_mut().insert(header::LINK, next);
+    }
+    Ok(response)
+}
+
+fn page_link(base: &str, uri: &Uri, query: &Query, page: u64) -> http::HeaderValue {
+    let page = page.to_string();
+    let others =
+        query.0.iter().filter(|(key, _)| key != "p").map(|(key, value)| (key.as_str(), value.as_str()));
+    let pairs: Vec<_> = others.chain([("p", page.as_str())]).collect();
+    let query = serde_urlencoded::to_string(pairs).unwrap_or_default();
+    header_text(&format!("<{base}{}?{query}>; rel=\"next\"", uri.path()))
+}
+
+fn commit_json(item: &CommitItem, formatted: bool) -> Value {
+    let mut value = json!({
+        "id": item.id,
+        "title": item.title,
+        "message": item.message,
+        "date": item.time,
+        "authors": [{ "user": item.author }],
+    });
+    if let (true, Some(value)) = (formatted, value.as_object_mut()) {
+        let html = json!({ "title": escape(&item.title), "message": escape(&item.message) });
+        value.insert("formatted".into(), html);
+    }
+    value
+}
+
+/// Text as HTML: nothing in it is markup.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SquashBody {
+    message: Option<String>,
+}
+
+async fn squash(
+    State(hub): State<Hub>,
+    caller: Caller,
+    route: RepoRoute,
+    JsonBody(body): JsonBody<SquashBody>,
+) -> Answer<Json<Value>> {
+    let access = caller.repo::<Write>(&hub, &route.path).await?;
+    let revision = route.joined_tail();
+    let name = match Revision::parse(&revision) {
+        Revision::Head => RefName::main(),
+        Revision::Ref(name) => name,
+        Revision::Short(name) => {
+            RefName::branch(&name).map_err(|_| Problem::RevisionNotFound(revision.clone()))?
+        }
+        Revision::Commit(_) => return Err(Problem::RevisionNotFound(revision).into()),
+    };
+    let commit = hub.squash(&caller.context, &access, &name, body.message).await?;
+    Ok(Json(json!({ "commitOid": commit })))
+}

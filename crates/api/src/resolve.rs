@@ -1,0 +1,245 @@
+//! Files: `resolve` with ranges and exact headers, and `raw`, which is git's own view.
+
+use std::ops::Range;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bastide_hub::access::{Access, Read, See};
+use bastide_hub::content::{Content, FileFacts};
+use bastide_hub::reads::Delivery;
+use bastide_hub::{Hub, Problem};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::answer::{Answer, X_REPO_COMMIT, header_text};
+use crate::extract::{Caller, Query, RepoRoute};
+use crate::routes::Routes;
+
+const X_LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
+const X_LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
+const X_XET_HASH: HeaderName = HeaderName::from_static("x-xet-hash");
+
+pub fn routes(routes: Routes) -> Routes {
+    routes
+        .files(Method::GET, "/{prefix}/{ns}/{name}/resolve/{*rest}", resolve)
+        .files(Method::HEAD, "/{prefix}/{ns}/{name}/resolve/{*rest}", resolve)
+        .files(Method::GET, "/{prefix}/{ns}/{name}/raw/{*rest}", raw)
+        .files(Method::HEAD, "/{prefix}/{ns}/{name}/raw/{*rest}", raw)
+}
+
+/// A request for a file.
+struct Wanted {
+    method: Method,
+    headers: HeaderMap,
+    download: bool,
+    raw: bool,
+}
+
+async fn resolve(
+    hub: State<Hub>,
+    caller: Caller,
+    route: RepoRoute,
+    query: Query,
+    method: Method,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let wanted = Wanted { method, headers, download: query.flag("download"), raw: false };
+    serve(hub.0, caller, route, wanted).await
+}
+
+async fn raw(
+    hub: State<Hub>,
+    caller: Caller,
+    route: RepoRoute,
+    query: Query,
+    method: Method,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let wanted = Wanted { method, headers, download: query.flag("download"), raw: true };
+    serve(hub.0, caller, route, wanted).await
+}
+
+async fn serve(hub: Hub, caller: Caller, route: RepoRoute, wanted: Wanted) -> Answer<Response> {
+    // What is missing is told to everybody who may see the repository, contents are not.
+    let seen = caller.repo::<See>(&hub, &route.path).await?;
+    let (commit, path) = hub.resolve_tail(&seen, &route.tail).await.map_err(|problem| match problem {
+        Problem::EntryNotFound { message, .. } => Problem::EntryNotFound { message, commit: None },
+        other => other,
+    })?;
+    let access = caller.repo::<Read>(&hub, &route.path).await?;
+    let facts = hub.file_facts(&access, commit, path, wanted.raw).await?;
+    let range = match wanted.headers.get(header::RANGE).and_then(|value| value.to_str().ok()) {
+        Some(text) => parse_range(text, facts.size)?,
+        None => None,
+    };
+    let mut response = match wanted.method {
+        Method::HEAD => Body::empty().into_response(),
+        _ => Body::new(open(&hub, &caller, &access, &facts, range.clone(), &wanted).await?).into_response(),
+    };
+    if range.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    file_headers(&hub, &access, &facts, range, &wanted, response.headers_mut());
+    Ok(response)
+}
+
+/// The bytes, after their delivery was recorded.
+async fn open(
+    hub: &Hub,
+    caller: &Caller,
+    access: &Access<Read>,
+    facts: &FileFacts,
+    range: Option<Range<u64>>,
+    wanted: &Wanted,
+) -> Answer<Body> {
+    let range = range.unwrap_or(0..facts.size);
+    let delivery = Delivery {
+        via: if wanted.raw { "raw" } else { "resolve" },
+        commit: Some(facts.commit),
+        path: Some(facts.path.to_string()),
+        object: facts.etag(),
+        bytes: range.end - range.start,
+    };
+    hub.record_read(&caller.context, access, delivery)?;
+    Ok(match hub.open_content(access, facts, range).await? {
+        Content::Whole(bytes) => Body::from(bytes),
+        Content::Large(stream) => Body::from_stream(stream),
+    })
+}
+
+/// One range of bytes, half open. Several ranges, and what is no range of bytes, are answered
+/// with the whole file, as RFC 9110 allows.
+pub fn parse_range(text: &str, size: u64) -> Result<Option<Range<u64>>, Problem> {
+    let Some(spec) = text.trim().strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else {
+        return Ok(None);
+    };
+    let Some((first, last)) = spec.split_once('-') else { return Ok(None) };
+    let outside = || Problem::Range { size };
+    let number = |text: &str| text.trim().parse::<u64>();
+    let range = match (number(first), number(last)) {
+        (Ok(first), Ok(last)) if first <= last => first..last.saturating_add(1).min(size),
+        (Ok(first), Err(_)) if last.trim().is_empty() => first..size,
+        (Err(_), Ok(0)) if first.trim().is_empty() => return Err(outside()),
+        (Err(_), Ok(count)) if first.trim().is_empty() => size.saturating_sub(count)..size,
+        _ => return Ok(None),
+    };
+    if range.start >= size { Err(outside()) } else { Ok(Some(range)) }
+}
+
+fn file_headers(
+    hub: &Hub,
+    access: &Access<Read>,
+    facts: &FileFacts,
+    range: Option<Range<u64>>,
+    wanted: &Wanted,
+    headers: &mut HeaderMap,
+) {
+    let etag = header_text(&format!("\"{}\"", facts.etag()));
+    headers.insert(X_REPO_COMMIT, header_text(&facts.commit.to_string()));
+    headers.insert(header::ETAG, etag.clone());
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_TYPE, content_type(facts));
+    headers.insert(header::CONTENT_DISPOSITION, disposition(facts.path.file_name(), wanted.download));
+    // What people upload is never a page of ours: no scripts, no frames, no guessing of types.
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    let len = range.as_ref().map_or(facts.size, |range| range.end - range.start);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+    if let Some(range) = range {
+        let text = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), facts.size);
+        headers.insert(header::CONTENT_RANGE, header_text(&text));
+    }
+    if let Some(large) = facts.large {
+        let repo = access.repo();
+        let token = format!(
+            "{}/api/{}/{}/xet-read-token/{}",
+            hub.config.public_url,
+            repo.path.kind.plural(),
+            repo.path.id(),
+            facts.commit
+        );
+        let info = format!("{}/v1/reconstructions/{}", hub.cas_url(repo.id, repo.epoch), large.xet_hash);
+        let link = format!("<{token}>; rel=\"xet-auth\", <{info}>; rel=\"xet-reconstruction-info\"");
+        headers.insert(X_LINKED_ETAG, etag);
+        headers.insert(X_LINKED_SIZE, HeaderValue::from(facts.size));
+        headers.insert(X_XET_HASH, header_text(&large.xet_hash.to_string()));
+        headers.insert(header::LINK, header_text(&link));
+    }
+}
+
+/// Text is shown, everything else is saved; nothing is ever HTML.
+fn content_type(facts: &FileFacts) -> HeaderValue {
+    const TEXT: &[&str] = &[
+        "cfg",
+        "csv",
+        "gitattributes",
+        "gitignore",
+        "html",
+        "js",
+        "json",
+        "jsonl",
+        "md",
+        "py",
+        "rs",
+        "sh",
+        "toml",
+        "tsv",
+        "txt",
+        "xml",
+        "yaml",
+        "yml",
+        "css",
+        "ini",
+        "log",
+        "rst",
+        "svg",
+    ];
+    let ending = facts.path.file_name().rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    if facts.large.is_none() && TEXT.contains(&ending.as_str()) {
+        return HeaderValue::from_static("text/plain; charset=utf-8");
+    }
+    HeaderValue::from_static("application/octet-stream")
+}
+
+/// RFC 6266: a plain name for old clients and the real one, encoded.
+fn disposition(name: &str, download: bool) -> HeaderValue {
+    let kind = if download { "attachment" } else { "inline" };
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\') { c } else { '_' })
+        .collect();
+    let encoded = utf8_percent_encode(name, NON_ALPHANUMERIC);
+    header_text(&format!("{kind}; filename*=UTF-8''{encoded}; filename=\"{plain}\";"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let good = |text| parse_range(text, 10).unwrap();
+        assert_eq!(good("bytes=0-0"), Some(0..1));
+        assert_eq!(good("bytes=2-"), Some(2..10));
+        assert_eq!(good("bytes=-3"), Some(7..10));
+        assert_eq!(good("bytes=-30"), Some(0..10));
+        assert_eq!(good("bytes=8-100"), Some(8..10));
+        for whole in ["bytes=0-1,3-4", "items=0-1", "bytes=x-y", "bytes=5-2", "bytes=-", "bytes"] {
+            assert_eq!(good(whole), None, "{whole}");
+        }
+        for outside in ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=18446744073709551615-"] {
+            assert!(matches!(parse_range(outside, 10), Err(Problem::Range { size: 10 })), "{outside}");
+        }
+        assert!(parse_range("bytes=0-0", 0).is_err());
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_their_header() {
+        let value = disposition("a\"b\\c\u{7f}ü 🤗.bin", true);
+        assert_eq!(
+            value.to_str().unwrap(),
+            "attachment; filename*=UTF-8''a%22b%5Cc%7F%C3%BC%20%F0%9F%A4%97%2Ebin; filename=\"a_b_c_____.bin\";"
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! Plain bytes into the large-file store: chunked, hashed twice and packed into xorbs as they
+//! stream in. Memory is a few chunks, whatever the size of the file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+
+use bastide_blobs::Staged;
+use bastide_core::{Context, Sha256, XetHash};
+use bastide_store::xet;
+use bastide_xet::chunk::Chunker;
+use bastide_xet::file::{Term, push_term};
+use bastide_xet::hash::{FileHasher, chunk_hash, is_dedup_eligible};
+use bastide_xet::xorb::{Builder, HEADER_BYTES};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use sha2::Digest;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::access::{Access, Read, Write};
+use crate::{Hub, Problem};
+
+/// Parts of a body that wait for the worker.
+const QUEUE: usize = 8;
+/// Chunks of earlier uploads that are remembered while a file comes in.
+const MAX_KNOWN_CHUNKS: usize = 200_000;
+const WRITE_BUFFER: usize = 256 * 1024;
+
+/// What came in.
+#[derive(Debug)]
+pub(crate) struct Ingested {
+    pub sha256: Sha256,
+    pub hash: XetHash,
+    pub size: u64,
+    pub terms: Vec<Term>,
+    pub first_chunk: Option<(XetHash, XetHash)>,
+}
+
+impl Hub {
+    /// Takes a body of exactly `size` bytes into the repository's store.
+    pub(crate) async fn ingest<S, E>(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        size: u64,
+        mut body: S,
+    ) -> Result<Ingested, Problem>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Unpin,
+    {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let worker = Worker::new(self, context, access);
+        let worker = tokio::task::spawn_blocking(move || worker.run(receiver));
+        let mut received = 0u64;
+        while let Some(part) = body.next().await {
+            let Ok(part) = part else {
+                return Err(Problem::Invalid("the request ended before its body did".into()));
+            };
+            received += part.len() as u64;
+            if received > size {
+                return Err(Problem::Invalid(format!(
+                    "the body has more than the {size} bytes that were named"
+                )));
+            }
+            // The worker has ended early: it says below why.
+            if sender.send(part).await.is_err() {
+                break;
+            }
+        }
+        let complete = received == size;
+        if complete {
+            // An empty part is the end; without it the worker throws everything away.
+            let _ = sender.send(Bytes::new()).await;
+        }
+        drop(sender);
+        let ingested = worker.await??;
+        match ingested {
+            Some(ingested) if complete => Ok(ingested),
+            _ => Err(Problem::Invalid(format!("the body has {received} bytes, not {size}"))),
+        }
+    }
+}
+
+/// Works on a blocking thread; reaches the store through the runtime's handle.
+struct Worker {
+    hub: Hub,
+    context: Context,
+    access: Access<Write>,
+    runtime: Handle,
+    chunker: Chunker,
+    sha256: sha2::Sha256,
+    hasher: FileHasher,
+    size: u64,
+    terms: Vec<Term>,
+    open: Option<OpenXorb>,
+    known: HashMap<XetHash, (XetHash, u32)>,
+    first: Option<XetHash>,
+}
+
+struct OpenXorb {
+    builder: Builder,
+    staged: Staged,
+    file: BufWriter<File>,
+    stored: u64,
+    numbers: HashMap<XetHash, u32>,
+}
+
+/// Stands for "the xorb being written" in terms until its hash is known.
+const UNFINISHED: XetHash = XetHash::from_bytes([0; 32]);
+
+impl Worker {
+    fn new(hub: &Hub, context: &Context, access: &Access<Write>) -> Self {
+        Self {
+            hub: hub.clone(),
+            context: context.clone(),
+            access: access.clone(),
+            runtime: Handle::current(),
+            chunker: Chunker::default(),
+            sha256: sha2::Sha256::new(),
+            hasher: FileHasher::default(),
+            size: 0,
+            terms: Vec::new(),
+            open: None,
+            known: HashMap::new(),
+            first: None,
+        }
+    }
+
+    fn run(mut self, mut parts: mpsc::Receiver<Bytes>) -> Result<Option<Ingested>, Problem> {
+        while let Some(part) = parts.blocking_recv() {
+            if part.is_empty() {
+                return self.finish().map(Some);
+            }
+            self.sha256.update(&part);
+            self.size += part.len() as u64;
+            self.chunker.push(&part);
+            while let Some(chunk) = self.chunker.next_chunk() {
+                self.chunk(chunk)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn chunk(&mut self, chunk: Bytes) -> Result<(), Problem> {
+        let hash = chunk_hash(&chunk);
+        let len = u32::try_from(chunk.len()).map_err(Problem::internal)?;
+        self.hasher.push(hash, len.into());
+        let is_first = self.first.is_none();
+        self.first.get_or_insert(hash);
+        if (is_first || is_dedup_eligible(&hash)) && !self.known.contains_key(&hash) {
+            self.learn(hash)?;
+        }
+        if let Some((xorb, number)) = self.known.get(&hash) {
+            push_term(&mut self.terms, *xorb, *number, len);
+            return Ok(());
+        }
+        if let Some(number) = self.open.as_ref().and_then(|open| open.numbers.get(&hash).copied()) {
+            push_term(&mut self.terms, UNFINISHED, number, len);
+            return Ok(());
+        }
+        self.store(chunk, len)
+    }
+
+    /// Looks whether this repository has the chunk, and remembers what lies around it.
+    fn learn(&mut self, chunk: XetHash) -> Result<(), Problem> {
+        let (hub, access) = (self.hub.clone(), self.access.lower::<Read>());
+        let found = self.runtime.block_on(async move {
+            let rows = xet::xorbs_with_chunk(&mut hub.db.read().await?, &access, chunk, 1).await?;
+            match rows.first() {
+                Some(row) => hub.xorb_index(&row.index_key).await.map(Some),
+                None => Ok(None),
+            }
+        })?;
+        let Some(index) = found else { return Ok(()) };
+        if self.known.len() + index.chunks.len() > MAX_KNOWN_CHUNKS {
+            self.known.clear();
+        }
+        for (number, chunk) in (0..).zip(&index.chunks) {
+            self.known.entry(chunk.hash).or_insert((index.hash, number));
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, chunk: Bytes, len: u32) -> Result<(), Problem> {
+        if self.open.as_ref().is_some_and(|open| open.builder.is_full()) {
+            self.end_xorb()?;
+        }
+        if self.open.is_none() {
+            self.open = Some(self.begin_xorb()?);
+        }
+        let Some(open) = self.open.as_mut() else { return Err(Problem::internal("no xorb is open")) };
+        let (hash, number, encoded) = open.builder.push(chunk);
+        let io = bastide_blobs::BlobError::from;
+        open.file.write_all(&encoded.header).and_then(|()| open.file.write_all(&encoded.data)).map_err(io)?;
+        open.stored += (HEADER_BYTES + encoded.data.len()) as u64;
+        open.numbers.insert(hash, number);
+        push_term(&mut self.terms, UNFINISHED, number, len);
+        Ok(())
+    }
+
+    fn begin_xorb(&self) -> Result<OpenXorb, Problem> {
+        let hub = self.hub.clone();
+        let staged = self.runtime.block_on(async move { hub.blobs.stage().await })?;
+        let file = BufWriter::with_capacity(WRITE_BUFFER, staged.writer()?);
+        Ok(OpenXorb { builder: Builder::default(), staged, file, stored: 0, numbers: HashMap::new() })
+    }
+
+    fn end_xorb(&mut self) -> Result<(), Problem> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let OpenXorb { builder, mut staged, file, stored, .. } = open;
+        file.into_inner().map_err(|error| bastide_blobs::BlobError::from(error.into_error()))?;
+        staged.written(stored);
+        let index = builder.finish();
+        for term in self.terms.iter_mut().filter(|term| term.xorb == UNFINISHED) {
+            term.xorb = index.hash;
+        }
+        let (hub, context, access) = (self.hub.clone(), self.context.clone(), self.access.clone());
+        self.runtime.block_on(async move { hub.add_xorb(&context, &access, index, staged, stored).await })
+    }
+
+    fn finish(mut self) -> Result<Ingested, Problem> {
+        if let Some(chunk) = self.chunker.finish() {
+            self.chunk(chunk)?;
+        }
+        self.end_xorb()?;
+        let first_chunk = self.terms.first().map(|term| term.xorb).zip(self.first);
+        Ok(Ingested {
+            sha256: Sha256::from_bytes(self.sha256.finalize().into()),
+            hash: self.hasher.finish(),
+            size: self.size,
+            terms: self.terms,
+            first_chunk,
+        })
+    }
+}

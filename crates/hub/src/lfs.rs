@@ -1,0 +1,348 @@
+//! Git LFS: the batch call, and uploads and downloads behind signed links. Everything ends up in
+//! the same store as Xet uploads.
+
+use bastide_core::limits::{MAX_FILE_BYTES, SIGNED_LINK_SECONDS, UPLOAD_LINK_SECONDS};
+use bastide_core::{Context, RepoId, Sha256, id::RowId};
+use bastide_store::lfs::{self, Part, Upload};
+use bastide_store::xet;
+use bastide_xet::file::{CheckedFile, decode_terms, encode_terms};
+use bastide_xet::hash::FileHasher;
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::access::{Access, Read, Write};
+use crate::auth::Origin;
+use crate::large::LargeStream;
+use crate::links::{ShownLink, Signature};
+use crate::reads::Delivery;
+use crate::repos::repo_event;
+use crate::{Hub, Problem};
+use bastide_ledger::Action;
+
+/// Parts of one upload.
+const MAX_PARTS: u64 = 10_000;
+/// Smallest part that is offered.
+const MIN_PART_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What a link allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    Upload,
+    Part { upload: RowId, number: u64 },
+    Complete { upload: RowId },
+    Verify,
+    Download,
+}
+
+impl LinkKind {
+    const fn purpose(self) -> &'static str {
+        match self {
+            Self::Upload => "lfs-upload",
+            Self::Part { .. } => "lfs-part",
+            Self::Complete { .. } => "lfs-complete",
+            Self::Verify => "lfs-verify",
+            Self::Download => "lfs-download",
+        }
+    }
+
+    const fn seconds(self) -> i64 {
+        match self {
+            Self::Download => SIGNED_LINK_SECONDS,
+            _ => UPLOAD_LINK_SECONDS,
+        }
+    }
+
+    fn numbers(self) -> [i64; 2] {
+        match self {
+            Self::Part { upload, number } => [upload.as_i64(), i64::try_from(number).unwrap_or(-1)],
+            Self::Complete { upload } => [upload.as_i64(), 0],
+            Self::Upload | Self::Verify | Self::Download => [0, 0],
+        }
+    }
+}
+
+/// An object, as clients name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LfsObject {
+    pub oid: Sha256,
+    pub size: u64,
+}
+
+/// How an object is to be uploaded.
+#[derive(Debug)]
+pub enum UploadPlan {
+    /// It is in this repository already.
+    Present,
+    Basic {
+        href: String,
+        verify: String,
+    },
+    Multipart {
+        parts: Vec<String>,
+        part_bytes: u64,
+        complete: String,
+        verify: String,
+    },
+}
+
+impl Hub {
+    fn lfs_link<L: crate::access::Level>(
+        &self,
+        context: &Context,
+        access: &Access<L>,
+        object: LfsObject,
+        kind: LinkKind,
+    ) -> String {
+        let repo = access.repo();
+        let [one, two] = kind.numbers();
+        let signature = self.sign(
+            context,
+            kind.purpose(),
+            &link_parts(repo.id, object, kind).iter().map(Vec::as_slice).collect::<Vec<_>>(),
+            kind.seconds(),
+        );
+        let verb = kind.purpose().trim_start_matches("lfs-");
+        format!(
+            "{}/lfs/{}/{verb}/{}?size={}&u={one}&n={two}&{}",
+            self.config.public_url,
+            repo.id,
+            object.oid,
+            object.size,
+            signature.query()
+        )
+    }
+
+    /// The caller behind a link, and the permit that it still has.
+    pub async fn check_lfs_link<L: crate::access::Level>(
+        &self,
+        repo: RepoId,
+        object: LfsObject,
+        kind: LinkKind,
+        signature: &Signature,
+        origin: Origin,
+    ) -> Result<(Context, Access<L>), Problem> {
+        let parts = link_parts(repo, object, kind);
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        let link = ShownLink { purpose: kind.purpose(), parts: &parts, signature };
+        let context = self.check_link(&link, origin).await?;
+        let refused = |_| Problem::Forbidden("this link is not valid any more: ask for a new one".into());
+        let access = self.access(&context).repo_by_id(repo).await.map_err(refused)?;
+        Ok((context, access))
+    }
+
+    pub async fn plan_upload(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        object: LfsObject,
+        multipart: bool,
+    ) -> Result<UploadPlan, Problem> {
+        if object.size > MAX_FILE_BYTES {
+            return Err(Problem::Unprocessable(format!("a file has at most {MAX_FILE_BYTES} bytes")));
+        }
+        // Only what this repository holds is "already there": a hash alone is no right to bytes.
+        let known = xet::file_hash(&mut self.db.read().await?, access, object.oid).await?;
+        if known.is_some_and(|(_, size)| size == object.size) {
+            return Ok(UploadPlan::Present);
+        }
+        let verify = self.lfs_link(context, access, object, LinkKind::Verify);
+        if multipart && object.size > self.config.lfs_multipart_bytes {
+            return self.plan_parts(context, access, object, verify).await;
+        }
+        Ok(UploadPlan::Basic { href: self.lfs_link(context, access, object, LinkKind::Upload), verify })
+    }
+
+    async fn plan_parts(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        object: LfsObject,
+        verify: String,
+    ) -> Result<UploadPlan, Problem> {
+        let least = self.config.lfs_multipart_bytes.min(MIN_PART_BYTES).max(1);
+        let part_bytes = object.size.div_ceil(MAX_PARTS).max(least);
+        let id = RowId::new(context.now);
+        let upload = Upload { id, oid: object.oid, size: object.size, part_bytes };
+        let expires = context.now.plus_seconds(UPLOAD_LINK_SECONDS);
+        let mut tx = self.db.write().await?;
+        lfs::begin(&mut tx, access, &upload, context.now, expires).await?;
+        let event = repo_event(context, Action::UploadBegin, access.repo_id(), &access.repo().path)
+            .fact("sha256", object.oid.to_string())
+            .fact("bytes", object.size);
+        tx.commit(event).await?;
+        let count = object.size.div_ceil(part_bytes);
+        let part = |number| self.lfs_link(context, access, object, LinkKind::Part { upload: id, number });
+        Ok(UploadPlan::Multipart {
+            parts: (1..=count).map(part).collect(),
+            part_bytes,
+            complete: self.lfs_link(context, access, object, LinkKind::Complete { upload: id }),
+            verify,
+        })
+    }
+
+    /// Takes a whole object.
+    pub async fn receive_object<S, E>(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        object: LfsObject,
+        body: S,
+    ) -> Result<(), Problem>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Unpin,
+    {
+        let ingested = self.ingest(context, access, object.size, body).await?;
+        if ingested.sha256 != object.oid {
+            return Err(wrong_hash(object.oid, ingested.sha256));
+        }
+        let file = CheckedFile { hash: ingested.hash, size: ingested.size, terms: ingested.terms };
+        self.add_file(context, access, &file, object.oid, ingested.first_chunk).await
+    }
+
+    /// Takes one part; answers its tag.
+    pub async fn receive_part<S, E>(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        upload: RowId,
+        number: u64,
+        body: S,
+    ) -> Result<String, Problem>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Unpin,
+    {
+        let found = lfs::upload(&mut self.db.read().await?, access, upload, context.now).await?;
+        let found =
+            found.ok_or_else(|| Problem::NotFound("there is no such upload, or it has ended".into()))?;
+        let size =
+            part_size(&found, number).ok_or_else(|| Problem::Invalid("there is no such part".into()))?;
+        let ingested = self.ingest(context, access, size, body).await?;
+        let etag = ingested.sha256.to_string();
+        let terms = encode_terms(&ingested.terms);
+        let mut tx = self.db.write().await?;
+        lfs::add_part(&mut tx, access, upload, &Part { number, size, etag: etag.clone(), terms }).await?;
+        let event = repo_event(context, Action::UploadPart, access.repo_id(), &access.repo().path)
+            .fact("sha256", found.oid.to_string())
+            .fact("part", number);
+        tx.commit(event).await?;
+        Ok(etag)
+    }
+
+    /// Puts the parts of an upload together, when all are there and their content is right.
+    pub async fn complete_upload(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        upload: RowId,
+        tags: &[(u64, String)],
+    ) -> Result<(), Problem> {
+        let mut read = self.db.read().await?;
+        let found = lfs::upload(&mut read, access, upload, context.now).await?;
+        let found =
+            found.ok_or_else(|| Problem::NotFound("there is no such upload, or it has ended".into()))?;
+        let parts = lfs::parts(&mut read, access, upload).await?;
+        drop(read);
+        let count = found.size.div_ceil(found.part_bytes);
+        let named = |part: &Part| {
+            tags.iter().any(|(number, tag)| *number == part.number && tag.trim_matches('"') == part.etag)
+        };
+        if parts.len() as u64 != count || tags.len() as u64 != count || !parts.iter().all(named) {
+            return Err(Problem::Invalid(format!(
+                "the upload has {count} parts: not all are here as they were named"
+            )));
+        }
+        let file = self.join_parts(access, &parts).await?;
+        self.register_file(context, access, file, Some(found.oid), |_| {}).await?;
+        let mut tx = self.db.write().await?;
+        lfs::end(&mut tx, access, upload).await?;
+        let event = repo_event(context, Action::UploadComplete, access.repo_id(), &access.repo().path)
+            .fact("sha256", found.oid.to_string());
+        Ok(tx.commit(event).await?)
+    }
+
+    async fn join_parts(&self, access: &Access<Write>, parts: &[Part]) -> Result<CheckedFile, Problem> {
+        let reader = access.lower::<Read>();
+        let mut hasher = FileHasher::default();
+        let mut terms = Vec::new();
+        for part in parts {
+            for term in decode_terms(&part.terms)? {
+                let xorb = self.open_xorb(&reader, term.xorb).await?;
+                let xorb =
+                    xorb.ok_or_else(|| Problem::Invalid("a part was removed: upload it again".into()))?;
+                let raw = xorb.index.raw_range(&term.chunks);
+                let mut before =
+                    raw.ok_or_else(|| Problem::internal("a part's term is outside of its xorb"))?.start;
+                for chunk in xorb.index.chunks(&term.chunks).unwrap_or_default() {
+                    hasher.push(chunk.hash, u64::from(chunk.raw_end) - before);
+                    before = chunk.raw_end.into();
+                }
+                terms.push(term);
+            }
+        }
+        let size = parts.iter().map(|part| part.size).sum();
+        Ok(CheckedFile { hash: hasher.finish(), size, terms })
+    }
+
+    /// Is an object here, whole?
+    pub async fn verify_object(&self, access: &Access<Write>, object: LfsObject) -> Result<(), Problem> {
+        match xet::file_hash(&mut self.db.read().await?, access, object.oid).await? {
+            Some((_, size)) if size == object.size => Ok(()),
+            Some((_, size)) => {
+                Err(Problem::Invalid(format!("the object has {size} bytes, not {}", object.size)))
+            }
+            None => Err(Problem::NotFound("the object is not here".into())),
+        }
+    }
+
+    /// A link to an object's bytes; `None` when this repository does not hold it.
+    pub async fn download_link(
+        &self,
+        context: &Context,
+        access: &Access<Read>,
+        oid: Sha256,
+    ) -> Result<Option<(u64, String)>, Problem> {
+        let found = xet::file_hash(&mut self.db.read().await?, access, oid).await?;
+        Ok(found.map(|(_, size)| {
+            (size, self.lfs_link(context, access, LfsObject { oid, size }, LinkKind::Download))
+        }))
+    }
+
+    /// An object's bytes. Counts as its delivery.
+    pub async fn download_object(
+        &self,
+        context: &Context,
+        access: &Access<Read>,
+        object: LfsObject,
+        range: std::ops::Range<u64>,
+    ) -> Result<LargeStream, Problem> {
+        let delivery = Delivery {
+            via: "lfs",
+            commit: None,
+            path: None,
+            object: object.oid.to_string(),
+            bytes: range.end.saturating_sub(range.start),
+        };
+        self.record_read(context, access, delivery)?;
+        self.large_stream(access, object.oid, range).await
+    }
+}
+
+fn wrong_hash(wanted: Sha256, found: Sha256) -> Problem {
+    Problem::Invalid(format!("the content has the SHA-256 {found}, not {wanted}: nothing was stored"))
+}
+
+fn part_size(upload: &Upload, number: u64) -> Option<u64> {
+    let start = number.checked_sub(1)?.checked_mul(upload.part_bytes)?;
+    (start < upload.size).then(|| upload.part_bytes.min(upload.size - start))
+}
+
+fn link_parts(repo: RepoId, object: LfsObject, kind: LinkKind) -> Vec<Vec<u8>> {
+    let [one, two] = kind.numbers();
+    vec![
+        repo.as_i64().to_be_bytes().to_vec(),
+        object.oid.as_bytes().to_vec(),
+        object.size.to_be_bytes().to_vec(),
+        one.to_be_bytes().to_vec(),
+        two.to_be_bytes().to_vec(),
+    ]
+}

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bastide_core::{Actor, Context, Credential, Oid, RepoId};
+pub use bastide_store::reads::ReadFact;
 use bastide_store::reads::{self, ReadRow};
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Access, Read};
+use crate::access::{Access, Admin, Read};
 use crate::{Hub, Problem};
 
 /// A segment is closed when it has this many bytes, so that the journal stays bounded even when
@@ -141,6 +142,11 @@ impl Hub {
             fs::remove_file(&path).map_err(Problem::internal)?;
         }
         Ok(moved)
+    }
+
+    /// The latest deliveries from a repository, for those who administer it.
+    pub async fn reads_of(&self, access: &Access<Admin>, limit: u32) -> Result<Vec<ReadFact>, Problem> {
+        Ok(reads::of_repo(&mut self.db.read().await?, access, limit).await?)
     }
 
     /// Forgets records that are older than the operator wants to keep.

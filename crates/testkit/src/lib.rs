@@ -23,6 +23,38 @@ pub use client::{Client, Reply};
 const START_MS: i64 = 1_795_500_000_000;
 pub const PUBLIC_URL: &str = "http://hub.test";
 
+/// A second hub on the folder of a test's hub, as another process would be.
+pub struct Reopened {
+    pub hub: Hub,
+    router: axum::Router,
+}
+
+impl Reopened {
+    pub fn client(&self, token: Option<&str>) -> Client {
+        Client::new(self.router.clone(), token.map(ToOwned::to_owned))
+    }
+}
+
+/// What a forger changed, and how to put it back.
+pub struct Tampered {
+    database: std::path::PathBuf,
+    backup: std::path::PathBuf,
+}
+
+impl Tampered {
+    /// Puts the tables back as they were.
+    pub fn undo(self) {
+        let connection = rusqlite::Connection::open(&self.database).expect("the database");
+        let backup = self.backup.display();
+        let sql = format!(
+            "ATTACH '{backup}' AS saved; BEGIN; DELETE FROM event; INSERT INTO event SELECT * FROM saved.event; \
+             DELETE FROM checkpoint; INSERT INTO checkpoint SELECT * FROM saved.checkpoint; \
+             DELETE FROM ledger_node; INSERT INTO ledger_node SELECT * FROM saved.ledger_node; COMMIT; DETACH saved"
+        );
+        connection.execute_batch(&sql).expect("the backup goes back");
+    }
+}
+
 /// A hub for one test.
 pub struct TestHub {
     pub hub: Hub,
@@ -55,17 +87,27 @@ impl TestHub {
         let mut config = Config::new(data.to_owned(), PUBLIC_URL);
         change(&mut config);
         let time = Arc::new(AtomicI64::new(START_MS));
-        let parts = Parts {
-            config,
-            db: Db::open_sqlite(&data.join("bastide.db")).await.expect("a database"),
-            blobs,
-            git: Cache::new(data.join("cache/git")),
-            keys: Keys::load_or_create(&data.join("keys")).expect("keys"),
-            clock: Clock::Test(Arc::clone(&time)),
-        };
-        let hub = Hub::new(parts);
+        let hub = open(data, config, blobs, &time).await;
         let router = bastide_api::router(hub.clone());
         Self { hub, router, time, folder }
+    }
+
+    /// Another hub on the same folder.
+    pub async fn reopened(&self) -> Reopened {
+        let blobs = Blobs::folder(&self.data().join("blobs")).expect("the folder for blobs");
+        let hub = open(self.data(), self.hub.config.clone(), blobs, &self.time).await;
+        Reopened { router: bastide_api::router(hub.clone()), hub }
+    }
+
+    /// Changes the database behind the hub's back.
+    pub fn tamper(&self, sql: &str) -> Tampered {
+        let database = self.data().join("bastide.db");
+        let backup = self.data().join("saved.db");
+        let _ = std::fs::remove_file(&backup);
+        let connection = rusqlite::Connection::open(&database).expect("the database");
+        connection.execute("VACUUM INTO ?1", [backup.to_str().expect("a path")]).expect("a backup");
+        connection.execute_batch(sql).expect("a forgery that the database takes");
+        Tampered { database, backup }
     }
 
     pub fn data(&self) -> &Path {
@@ -132,8 +174,19 @@ impl TestHub {
     }
 }
 
+async fn open(data: &Path, config: Config, blobs: Blobs, time: &Arc<AtomicI64>) -> Hub {
+    Hub::new(Parts {
+        config,
+        db: Db::open_sqlite(&data.join("bastide.db")).await.expect("a database"),
+        blobs,
+        git: Cache::new(data.join("cache/git")),
+        keys: Keys::load_or_create(&data.join("keys")).expect("keys"),
+        clock: Clock::Test(Arc::clone(time)),
+    })
+}
+
 impl TestHub {
-    /// Makes `visibility` the one that new repositories get.
+    /// A hub where new repositories are public.
     pub async fn open() -> Self {
         Self::with(|config| config.default_visibility = Visibility::Public).await
     }

@@ -1,0 +1,119 @@
+//! Branches, tags, history.
+
+use bastide_testkit::TestHub;
+use serde_json::json;
+
+use crate::{commit, create, put};
+
+#[tokio::test]
+async fn branches_and_tags() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    commit(&ann, "ann/m", &[put("a", "1")]).await.expect(200);
+    let api = "/api/models/ann/m";
+    ann.post(&format!("{api}/branch/dev"), json!({})).await.expect(200);
+    let again = ann.post(&format!("{api}/branch/dev"), json!({})).await.expect(409);
+    assert!(again.text().contains("Reference refs/heads/dev already exists"));
+    ann.post(&format!("{api}/branch/dev"), json!({ "overwrite": true })).await.expect(200);
+    let unknown = ann.post(&format!("{api}/branch/x"), json!({ "startingPoint": "nope" })).await.expect(404);
+    assert_eq!(unknown.header("x-error-code"), "RevisionNotFound");
+    for bad in ["refs%2Fheads%2Fx", "a..b", "a%20b", "-x", "a.lock"] {
+        ann.post(&format!("{api}/branch/{bad}"), json!({})).await.expect(400);
+    }
+    ann.post(&format!("{api}/tag/main"), json!({ "tag": "v1", "message": "first" })).await.expect(200);
+    ann.post(&format!("{api}/tag/dev"), json!({ "tag": "v2" })).await.expect(200);
+    ann.post(&format!("{api}/tag/main"), json!({ "tag": "v1" })).await.expect(409);
+    ann.post(&format!("{api}/tag/nope"), json!({ "tag": "v3" })).await.expect(404);
+    ann.post(&format!("{api}/tag/main"), json!({ "tag": "a b" })).await.expect(400);
+
+    let refs = ann.get(&format!("{api}/refs")).await.expect(200).json();
+    let head = ann.get(api).await.json()["sha"].clone();
+    assert_eq!(refs["branches"][0], json!({ "name": "dev", "ref": "refs/heads/dev", "targetCommit": head }));
+    assert_eq!(refs["tags"][0], json!({ "name": "v1", "ref": "refs/tags/v1", "targetCommit": head }));
+    assert_eq!(refs["converts"], json!([]));
+    assert!(refs.get("pullRequests").is_none());
+    assert_eq!(ann.get(&format!("{api}/refs?include_prs=1")).await.json()["pullRequests"], json!([]));
+
+    assert!(
+        ann.delete(&format!("{api}/branch/main"), json!({}))
+            .await
+            .expect(403)
+            .text()
+            .contains("Cannot delete refs/heads/main")
+    );
+    ann.delete(&format!("{api}/branch/dev"), json!({})).await.expect(200);
+    ann.delete(&format!("{api}/branch/dev"), json!({})).await.expect(404);
+    ann.delete(&format!("{api}/tag/v1"), json!({})).await.expect(200);
+    ann.delete(&format!("{api}/tag/v1"), json!({})).await.expect(404);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn history_pages_last_commits_and_squash() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    for n in 0..5 {
+        hub.advance_seconds(1);
+        let header = json!({ "summary": format!("commit {n}"), "description": "why <b>" });
+        let operations = [put("same", "x"), put(&format!("f{n}"), "y")];
+        crate::commit_with(&ann, "ann/m", "main", header, &operations).await.expect(200);
+    }
+    let api = "/api/models/ann/m";
+    let page = ann.get(&format!("{api}/commits/main?limit=4&expand[]=formatted")).await.expect(200);
+    assert_eq!(
+        page.header("link"),
+        "<http://hub.test/api/models/ann/m/commits/main?limit=4&expand%5B%5D=formatted&p=1>; rel=\"next\""
+    );
+    let rows = page.json();
+    assert_eq!((rows[0]["title"].as_str(), rows[0]["message"].as_str()), (Some("commit 4"), Some("why <b>")));
+    assert_eq!(rows[0]["formatted"]["message"], "why &lt;b&gt;");
+    assert_eq!(rows[0]["authors"][0]["user"], "ann");
+    let rest = ann.get(&format!("{api}/commits/main?limit=4&p=1")).await.expect(200);
+    assert_eq!((rest.json().as_array().unwrap().len(), rest.header("link")), (2, ""));
+
+    let tree = ann.get(&format!("{api}/tree/main?expand=true")).await.expect(200).json();
+    let last: Vec<_> =
+        tree.as_array().unwrap().iter().map(|item| item["lastCommit"]["title"].as_str().unwrap()).collect();
+    assert_eq!(
+        last,
+        ["initial commit", "commit 0", "commit 1", "commit 2", "commit 3", "commit 4", "commit 0"]
+    );
+
+    ann.post(&format!("{api}/super-squash/main"), json!({ "message": "one" })).await.expect(200);
+    let rows = ann.get(&format!("{api}/commits/main")).await.json();
+    assert_eq!((rows.as_array().unwrap().len(), rows[0]["title"].as_str()), (1, Some("one")));
+    assert_eq!(ann.get("/ann/m/resolve/main/f3").await.expect(200).text(), "y");
+    commit(&ann, "ann/m", &[put("after", "z")]).await.expect(200);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn trees_page_and_paths_are_told_about() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let operations: Vec<_> = (0..25).map(|n| put(&format!("d/f{n:02}"), "x")).collect();
+    commit(&ann, "ann/m", &operations).await.expect(200);
+    let mut uri = "/api/models/ann/m/tree/main?recursive=true&limit=10".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let page = ann.get(&uri).await.expect(200);
+        seen.extend(
+            page.json().as_array().unwrap().iter().map(|item| item["path"].as_str().unwrap().to_owned()),
+        );
+        let link = page.header("link").to_owned();
+        let Some(next) = link.strip_prefix('<').and_then(|link| link.split_once('>')) else { break };
+        uri = next.0.trim_start_matches("http://hub.test").to_owned();
+    }
+    assert_eq!(seen.len(), 27);
+    assert!(seen.is_sorted());
+    let body = json!({ "paths": ["d", "d/f03", "none", "../x"] });
+    let info = ann.post("/api/models/ann/m/paths-info/main", body).await.expect(200).json();
+    let kinds: Vec<_> = info.as_array().unwrap().iter().map(|item| item["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["directory", "file"]);
+    let missing = ann.get("/api/models/ann/m/tree/main/none").await.expect(404);
+    assert_eq!(missing.header("x-error-code"), "EntryNotFound");
+    hub.finish().await;
+}

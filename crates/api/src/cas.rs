@@ -142,15 +142,15 @@ async fn next_event(
 fn event_line(event: &Event) -> Bytes {
     let value = match event {
         Event::Progress { verified, total } => {
-            json!({ "event": "validating", "verified": verified, "total": total })
+            json!({ "type": "validating", "verified": verified, "total": total })
         }
-        Event::End(Ok(any_new)) => json!({ "event": "result", "result": u8::from(*any_new) }),
+        Event::End(Ok(any_new)) => json!({ "type": "result", "result": u8::from(*any_new) }),
         Event::End(Err(problem)) => {
             if let Problem::Internal(detail) = problem {
                 tracing::error!(detail, "a shard could not be registered");
             }
             let retryable = matches!(problem, Problem::Busy { .. } | Problem::Internal(_));
-            json!({ "event": "error", "message": problem.to_string(), "retryable": retryable })
+            json!({ "type": "error", "message": problem.to_string(), "retryable": retryable })
         }
     };
     Bytes::from(format!("{value}\n"))

@@ -24,7 +24,7 @@ pub fn routes(routes: Routes) -> Routes {
         .api(Method::POST, "/api/{kind}/{ns}/{name}/branch/{*branch}", create_branch)
         .api(Method::DELETE, "/api/{kind}/{ns}/{name}/branch/{*branch}", delete_branch)
         .api(Method::POST, "/api/{kind}/{ns}/{name}/tag/{*rev}", create_tag)
-        .api(Method::DELETE, "/api/{kind}/{ns}/{name}/tag/{*tag}", delete_tag)
+        .api(Method::DELETE, "/api/{kind}/{ns}/{name}/tag/{*rev}", delete_tag)
         .api(Method::GET, "/api/{kind}/{ns}/{name}/commits/{*rev}", commits)
         .api(Method::POST, "/api/{kind}/{ns}/{name}/super-squash/{*rev}", squash)
 }

@@ -104,7 +104,12 @@ impl Hub {
     pub async fn export_events(&self, context: &Context, seq: i64) -> Result<Vec<Vec<u8>>, Problem> {
         crate::accounts::require_operator(context)?;
         let events = ledger::events_from(&mut self.db.read().await?, seq, BATCH).await?;
-        Ok(events.iter().map(|stored| stored.event.canonical()).collect())
+        let damaged = |seq| Problem::Invalid(format!("event {seq} is damaged: run `bastide ledger verify`"));
+        let line = |stored: &StoredEvent| match &stored.event {
+            Some(event) => Ok(event.canonical()),
+            None => Err(damaged(stored.seq)),
+        };
+        events.iter().map(line).collect()
     }
 
     /// Every signed checkpoint, oldest first.
@@ -129,13 +134,14 @@ struct Check {
 impl Check {
     async fn event(&mut self, read: &mut Reader, stored: &StoredEvent) -> Result<(), Problem> {
         let seq = self.tree.size();
-        if stored.event.seq != seq {
-            self.report.note(seq, format!("events {seq} to {} are missing", stored.event.seq - 1));
+        if stored.seq != seq {
+            self.report.note(seq, format!("events {seq} to {} are missing", stored.seq - 1));
         }
-        let leaf = stored.event.leaf_hash();
-        if leaf != stored.leaf {
-            self.report.note(stored.event.seq, "the event was changed after it was written");
+        let leaf = stored.event.as_ref().map(bastide_ledger::Event::leaf_hash);
+        if leaf.is_none() || leaf != stored.leaf {
+            self.report.note(stored.seq, "the event was changed after it was written");
         }
+        let leaf = leaf.unwrap_or_default();
         self.before(seq);
         for (level, position, hash) in self.tree.push(leaf) {
             if ledger::node(read, level, position).await? != Some(hash) {
@@ -143,7 +149,7 @@ impl Check {
             }
         }
         // After a gap go on with the numbers that are there.
-        self.tree.skip_to(stored.event.seq + 1);
+        self.tree.skip_to(stored.seq + 1);
         Ok(())
     }
 

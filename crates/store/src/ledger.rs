@@ -74,11 +74,13 @@ pub async fn node(read: &mut Reader, level: u32, position: i64) -> Result<Option
     read.one(sql, values![i64::from(level), position]).await?.map(|row| row.get(0)).transpose()
 }
 
-/// An event as stored, and the leaf hash that was stored with it.
+/// An event as stored, and the leaf hash that was stored with it. `None` where a column holds
+/// what it never can have: somebody has written it who was not us.
 #[derive(Debug, Clone)]
 pub struct StoredEvent {
-    pub event: Event,
-    pub leaf: Hash,
+    pub seq: i64,
+    pub event: Option<Event>,
+    pub leaf: Option<Hash>,
 }
 
 /// Up to `limit` events from `seq` on. For the operator and the ledger's own checks.
@@ -90,7 +92,11 @@ pub async fn events_from(read: &mut Reader, seq: i64, limit: u32) -> Result<Vec<
 }
 
 fn stored_event(row: &Row) -> Result<StoredEvent, StoreError> {
-    let event = Event {
+    Ok(StoredEvent { seq: row.get(0)?, event: event(row).ok(), leaf: row.get(15).ok() })
+}
+
+fn event(row: &Row) -> Result<Event, StoreError> {
+    Ok(Event {
         seq: row.get(0)?,
         time_ms: row.get(1)?,
         actor_kind: row.get(2)?,
@@ -106,8 +112,7 @@ fn stored_event(row: &Row) -> Result<StoredEvent, StoreError> {
         user_agent: row.get(12)?,
         request_id: row.get(13)?,
         facts: row.get(14)?,
-    };
-    Ok(StoredEvent { event, leaf: row.get(15)? })
+    })
 }
 
 /// A checkpoint that was signed and kept.

@@ -72,6 +72,7 @@ fn forged(column: &str) -> &'static str {
         "time_ms" => "time_ms + 1",
         "seq" => "seq + 1000",
         "leaf" => "x'00'",
+        "request_id" => "x'ff'",
         "actor_id" | "credential_id" | "subject_id" => "424242",
         "address" | "user_agent" => "'forged'",
         _ => "'forged ' || facts",

@@ -234,7 +234,7 @@ async fn xet_upload_reconstruction_and_fetch() {
     // The shard before its xorb: unknown chunks.
     let early = write.post("/v2/shards", shard_bytes.clone()).await.expect(200).text();
     assert!(
-        early.contains("\"event\":\"error\"") && early.contains("not uploaded to this repository"),
+        early.contains("\"type\":\"error\"") && early.contains("not uploaded to this repository"),
         "{early}"
     );
     let sent = write.post(&format!("/v1/xorbs/default/{}", index.hash), bytes.clone()).await.expect(200);
@@ -243,7 +243,7 @@ async fn xet_upload_reconstruction_and_fetch() {
         write.post(&format!("/xorbs/default-merkledb/{}", index.hash), bytes.clone()).await.expect(200);
     assert_eq!(again.json()["was_inserted"], false);
     let done = write.post("/v2/shards", shard_bytes.clone()).await.expect(200).text();
-    assert!(done.trim_end().ends_with("{\"event\":\"result\",\"result\":1}"), "{done}");
+    assert!(done.trim_end().ends_with("{\"result\":1,\"type\":\"result\"}"), "{done}");
     assert_eq!(write.post("/v1/shards", shard_bytes).await.expect(200).json()["result"], 0);
     commit(&ann, "ann/m", &[lfs_line("x.bin", &data)]).await.expect(200);
     assert_eq!(ann.get("/ann/m/resolve/main/x.bin").await.expect(200).body, data);

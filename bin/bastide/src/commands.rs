@@ -4,6 +4,7 @@ mod init;
 mod ledger;
 mod org;
 mod serve;
+mod store;
 mod token;
 mod user;
 
@@ -41,6 +42,13 @@ enum Command {
     Token(token::Args),
     /// Check, export and sign the ledger of everything that happened.
     Ledger(ledger::Args),
+    /// Remove what nothing refers to any more, in two phases with grace.
+    Gc(store::GcArgs),
+    /// Check everything that is stored, and name what is wrong.
+    Fsck(store::FsckArgs),
+    /// Names of the points at which BASTIDE_CRASH_AT makes the hub die, for tests.
+    #[command(hide = true)]
+    CrashPoints,
 }
 
 impl Cli {
@@ -52,6 +60,12 @@ impl Cli {
             Command::Org(args) => org::run(&self.location, args).await,
             Command::Token(args) => token::run(&self.location, args).await,
             Command::Ledger(args) => ledger::run(&self.location, args).await,
+            Command::Gc(args) => store::gc(&self.location, args).await,
+            Command::Fsck(args) => store::fsck(&self.location, args).await,
+            Command::CrashPoints => {
+                println!("{}", bastide_hub::crash::POINTS.join("\n"));
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }

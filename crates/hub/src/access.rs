@@ -46,6 +46,7 @@ impl Gate<'_> {
         self.grant(facts)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the one maker of permits for repositories")]
     fn grant<L: Level>(&self, facts: Option<RepoFacts>) -> Result<Access<L>, Problem> {
         let anonymous = self.context.is_anonymous();
         let hidden = Problem::RepoNotFound { anonymous };
@@ -77,6 +78,7 @@ impl Gate<'_> {
     }
 
     /// A permit for a user or an organisation.
+    #[expect(clippy::disallowed_methods, reason = "the one maker of permits for namespaces")]
     pub async fn namespace<L: Level>(&self, name: &Name) -> Result<Access<L, Namespace>, Problem> {
         let mut read = self.hub.db.read().await?;
         let facts = gate::namespace_by_name(&mut read, name, self.context.user_id()).await?;

@@ -127,6 +127,8 @@ impl CommitBuilder {
 
 /// A tree and a commit in a pack that is stored, ready for the transaction.
 pub(crate) struct Prepared {
+    /// Where the ref has to be for the commit to be its successor.
+    pub head: Option<Oid>,
     pub commit: Oid,
     pub tree: Oid,
     pub pack: Pack,
@@ -177,7 +179,7 @@ impl Hub {
         let pack = self.store_pack(&repo, &written.pack).await?;
         crate::crash::point("commit.stored");
         let prepared =
-            Prepared { commit: written.commit, tree: written.tree, pack, changes: written.changes };
+            Prepared { head, commit: written.commit, tree: written.tree, pack, changes: written.changes };
         let parents: Vec<Oid> = head.into_iter().collect();
         let row = CommitRow {
             id: prepared.commit,
@@ -189,7 +191,7 @@ impl Hub {
             title: header.title.trim(),
             message: &message,
         };
-        self.publish(context, access, target, head, &prepared, &row).await?;
+        self.publish(context, access, target, &prepared, &row).await?;
         Ok(Committed { id: prepared.commit })
     }
 
@@ -199,10 +201,10 @@ impl Hub {
         context: &Context,
         access: &Access<Write>,
         target: &RefName,
-        head: Option<Oid>,
         prepared: &Prepared,
         row: &CommitRow<'_>,
     ) -> Result<(), Problem> {
+        let head = prepared.head;
         let metadata = if *target == RefName::main() {
             Some(self.read_metadata(access, prepared.commit).await?)
         } else {

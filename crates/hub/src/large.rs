@@ -171,7 +171,7 @@ impl Source {
                 }
                 continue;
             }
-            if !self.piece.as_ref().is_some_and(|piece| piece.take > 0) {
+            if self.piece.as_ref().is_none_or(|piece| piece.take == 0) {
                 self.piece = self.pieces.next();
                 if self.piece.is_none() {
                     return Ok(None);

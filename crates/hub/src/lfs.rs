@@ -159,7 +159,7 @@ impl Hub {
         object: LfsObject,
         verify: String,
     ) -> Result<UploadPlan, Problem> {
-        let least = self.config.lfs_multipart_bytes.min(MIN_PART_BYTES).max(1);
+        let least = self.config.lfs_multipart_bytes.clamp(1, MIN_PART_BYTES);
         let part_bytes = object.size.div_ceil(MAX_PARTS).max(least);
         let id = RowId::new(context.now);
         let upload = Upload { id, oid: object.oid, size: object.size, part_bytes };

@@ -10,6 +10,8 @@ pub mod auth;
 pub mod commits;
 pub mod content;
 pub mod crash;
+pub mod fsck;
+pub mod gc;
 pub mod history;
 mod ingest;
 pub mod jobs;

@@ -1,0 +1,66 @@
+//! `bastide gc` and `bastide fsck`: the operator's walks over everything that is stored.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::config::Location;
+use crate::output;
+
+#[derive(Debug, clap::Args)]
+pub struct GcArgs {
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct FsckArgs {
+    /// Hash every stored byte again.
+    #[arg(long)]
+    deep: bool,
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line on the terminal that tells how far a long command is.
+fn progress(what: &str, done: usize, all: usize) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{what}: {done} of {all}\x1b[K");
+    }
+}
+
+pub async fn gc(location: &Location, args: GcArgs) -> anyhow::Result<ExitCode> {
+    let (hub, context) = super::operator(location).await?;
+    let done = hub.collect(&context, |done, all| progress("repositories", done, all)).await?;
+    let value = json!({ "repos": done.repos, "dropped": done.dropped, "condemned": done.condemned,
+        "removedXorbs": done.removed_xorbs, "removedBlobs": done.removed_blobs, "freedBytes": done.freed_bytes });
+    output::print(args.json, &value, || {
+        format!(
+            "{} repositories: {} unused rows dropped, {} xorbs condemned, {} xorbs and {} other blobs removed, \
+             {} bytes freed",
+            done.repos,
+            done.dropped,
+            done.condemned,
+            done.removed_xorbs,
+            done.removed_blobs,
+            done.freed_bytes
+        )
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn fsck(location: &Location, args: FsckArgs) -> anyhow::Result<ExitCode> {
+    let (hub, context) = super::operator(location).await?;
+    let done = hub.check_all(&context, args.deep, progress).await?;
+    let good = done.problems.is_empty();
+    let value = json!({ "repos": done.repos, "packs": done.packs, "xorbs": done.xorbs, "files": done.files,
+        "problems": done.problems });
+    output::print(args.json, &value, || {
+        let lines: String = done.problems.iter().map(|problem| format!("{problem}\n")).collect();
+        let verdict = if good { "all is well" } else { "SOMETHING IS WRONG" };
+        let (repos, packs, xorbs, files) = (done.repos, done.packs, done.xorbs, done.files);
+        format!("{lines}{repos} repositories, {packs} packs, {xorbs} xorbs, {files} large files: {verdict}")
+    });
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

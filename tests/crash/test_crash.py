@@ -1,0 +1,87 @@
+"""The hub dies at every named point of a write; nothing that it acknowledged is lost, nothing is
+half there, and the client's next try succeeds."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from hub_process import BINARY, prepare  # noqa: E402
+
+POINTS = subprocess.run([BINARY, "crash-points"], capture_output=True, text=True, check=True).stdout.split()
+
+CLIENT = """
+import os, sys
+from huggingface_hub import HfApi
+api = HfApi()
+api.create_repo("ann/m", exist_ok=True)
+for n in range(int(sys.argv[1])):
+    api.upload_file(path_or_fileobj=str(n).encode(), path_in_repo=f"small/{n}", repo_id="ann/m")
+api.upload_file(path_or_fileobj="BIG", path_in_repo="big.bin", repo_id="ann/m")
+"""
+
+
+def run_client(server, folder, commits):
+    big = folder / "big.bin"
+    if not big.exists():
+        big.write_bytes(os.urandom(11_000_000))
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": server.url,
+        "HF_TOKEN": server.token,
+        "HF_HOME": str(folder / "hf"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "0",
+    }
+    script = CLIENT.replace('"BIG"', repr(str(big)))
+    try:
+        words = [sys.executable, "-c", script, str(commits)]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_crash_loses_nothing(point, tmp_path):
+    server = prepare(tmp_path)
+    # A repository first, so that the crash is in the middle of a life.
+    server.start()
+    assert run_client(server, tmp_path, 1).returncode == 0
+    acknowledged = head(server)
+    server.stop()
+    (tmp_path / "big.bin").unlink()
+    server.start(BASTIDE_CRASH_AT=point)
+    merging = point.startswith("merge")
+    run_client(server, tmp_path, 30 if merging else 2)
+    assert server.process.wait(timeout=30) != 0, f"the hub passed {point} without dying"
+    for words in (["fsck", "--deep"], ["ledger", "verify"]):
+        result = subprocess.run([BINARY, *words, "--data", server.data], capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+    server.start()
+    assert acknowledged in commits(server)
+    result = run_client(server, tmp_path, 3)
+    assert result is not None and result.returncode == 0, result.stderr[-2000:]
+    server.stop()
+    assert subprocess.run([BINARY, "fsck", "--deep", "--data", server.data]).returncode == 0
+
+
+def fetch(server, path):
+    import json
+    import urllib.request
+
+    wanted = urllib.request.Request(server.url + path, headers={"Authorization": f"Bearer {server.token}"})
+    with urllib.request.urlopen(wanted) as answer:
+        return json.load(answer)
+
+
+def head(server):
+    return fetch(server, "/api/models/ann/m")["sha"]
+
+
+def commits(server):
+    return [commit["id"] for commit in fetch(server, "/api/models/ann/m/commits/main?limit=1000")]

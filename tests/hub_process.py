@@ -1,0 +1,69 @@
+"""A real hub as a process: the release binary on a folder and a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BINARY = ROOT / "target" / "release" / "bastide"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A hub that can be started, stopped and killed on one folder."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.data = folder / "data"
+        self.log = folder / "serve.log"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self, *words: str) -> dict:
+        result = subprocess.run([BINARY, *words, "--data", self.data, "--json"], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    def start(self, **environment: str) -> None:
+        with self.log.open("ab") as log:
+            words = [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"]
+            words += ["--default-visibility", "public"]
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, **environment})
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(self.url, timeout=1).close()
+                return
+            except (urllib.error.URLError, ConnectionError):
+                assert self.process.poll() is None, self.log.read_text()
+                time.sleep(0.05)
+        raise AssertionError("the hub does not answer")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            assert self.process.wait(timeout=30) == 0, self.log.read_text()
+            self.process = None
+
+    def user(self, name: str) -> str:
+        self.command("user", "add", name, "--email", f"{name}@example.org")
+        return self.command("token", "create", "--user", name, "--role", "write")["token"]
+
+
+def prepare(folder: pathlib.Path) -> Server:
+    server = Server(folder)
+    server.token = server.command("init", "--admin", "ann", "--email", "ann@example.org")["token"]
+    return server
+
+

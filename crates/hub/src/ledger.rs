@@ -45,7 +45,7 @@ impl Hub {
             report: LedgerReport { checkpoints: checkpoints.len(), ..LedgerReport::default() },
             tree: Frontier::default(),
             checkpoints: checkpoints.into_iter().peekable(),
-            key: self.ledger_key()?.verifying_key(),
+            key: self.ledger_key().verifying_key(),
         };
         loop {
             let next = check.tree.size();
@@ -69,7 +69,7 @@ impl Hub {
             return Ok(last);
         }
         let root = self.root(&mut read, size).await?;
-        let key = self.ledger_key()?;
+        let key = self.ledger_key();
         let checkpoint = Checkpoint { origin: key.name().to_owned(), size, root };
         let stored = StoredCheckpoint { size, root, note: sign_checkpoint(&checkpoint, &key) };
         drop(read);
@@ -90,14 +90,12 @@ impl Hub {
     }
 
     /// The public half of the key that signs checkpoints, in the form that verifiers take.
-    pub fn ledger_public_key(&self) -> Result<String, Problem> {
-        Ok(self.ledger_key()?.verifying_key().to_string())
+    pub fn ledger_public_key(&self) -> String {
+        self.ledger_key().verifying_key().to_string()
     }
 
-    fn ledger_key(&self) -> Result<SigningKey, Problem> {
-        let host = self.config.public_url.split("://").last().unwrap_or("bastide");
-        let name = format!("{host}/ledger");
-        SigningKey::new(&name, self.keys.ledger_seed()).map_err(Problem::internal)
+    fn ledger_key(&self) -> SigningKey {
+        SigningKey::of_hub(self.keys.ledger_seed())
     }
 
     /// One batch of the export: the canonical line of every event from `seq` on.

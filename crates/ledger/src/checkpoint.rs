@@ -74,6 +74,15 @@ impl SigningKey {
         Ok(Self { name: name.to_owned(), key: ed25519_dalek::SigningKey::from_bytes(seed) })
     }
 
+    /// A key whose name says which it is: the same wherever the hub is reached, and never that of
+    /// another hub.
+    pub fn of_hub(seed: &[u8; 32]) -> Self {
+        let key = ed25519_dalek::SigningKey::from_bytes(seed);
+        let digest = Sha256::digest(key.verifying_key().as_bytes());
+        let id: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { name: format!("bastide-{id}/ledger"), key }
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -28,6 +28,7 @@ pub struct ReadRow {
 pub async fn add(db: &Db, segment: i64, rows: &[ReadRow]) -> Result<u64, StoreError> {
     let mut tx = db.write().await?;
     let mut added = 0;
+    let mut new = Vec::with_capacity(rows.len());
     for row in rows {
         let sql = "INSERT INTO read_record (segment, position, time_ms, actor_kind, actor_id, credential_id, repo_id, \
             commit_id, path, object, via, bytes, address, user_agent, request_id) \
@@ -50,9 +51,13 @@ pub async fn add(db: &Db, segment: i64, rows: &[ReadRow]) -> Result<u64, StoreEr
             row.user_agent.clone(),
             &row.request_id
         ];
-        added += tx.execute(sql, params).await?;
+        // One that was loaded before counts no second time.
+        if tx.execute(sql, params).await? > 0 {
+            added += 1;
+            new.push(row);
+        }
     }
-    for (repo, count) in downloads(rows) {
+    for (repo, count) in downloads(&new) {
         let sql =
             "UPDATE repo SET downloads = downloads + $1, downloads_all = downloads_all + $1 WHERE id = $2";
         tx.execute(sql, values![count, repo]).await?;
@@ -62,7 +67,7 @@ pub async fn add(db: &Db, segment: i64, rows: &[ReadRow]) -> Result<u64, StoreEr
 }
 
 /// Files that were fetched whole or from their start, by repository.
-fn downloads(rows: &[ReadRow]) -> std::collections::BTreeMap<i64, i64> {
+fn downloads(rows: &[&ReadRow]) -> std::collections::BTreeMap<i64, i64> {
     let mut counts = std::collections::BTreeMap::new();
     for row in rows.iter().filter(|row| row.via == "resolve" || row.via == "xet") {
         *counts.entry(row.repo_id).or_default() += 1;

@@ -1,0 +1,74 @@
+//! One suite, run on SQLite always and on PostgreSQL when `BASTIDE_TEST_POSTGRES` names one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and make their own permits"
+)]
+
+mod suite;
+
+use bastide_store::Db;
+
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                let folder = tempfile::tempdir().unwrap();
+                let db = bastide_store::Db::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+                crate::suite::$name(&db).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                let Some(url) = crate::postgres_database(stringify!($name)).await else { return };
+                let db = bastide_store::Db::open_postgres(&url).await.unwrap();
+                crate::suite::$name(&db).await;
+            })+
+        }
+    };
+}
+
+on_both!(
+    names_are_one_space_in_any_case,
+    tokens_are_found_by_hash_and_end,
+    refs_move_by_compare_and_swap,
+    jobs_retry_and_do_not_double,
+    writers_follow_each_other_and_nothing_stays_of_what_was_dropped,
+    lists_find_by_words_and_pages_do_not_overlap,
+    entitlements_decide_about_xorbs_and_files,
+    read_records_count_once,
+    packs_commits_and_short_ids,
+    the_ledger_grows_without_gaps,
+    collection_has_two_phases,
+);
+
+/// A fresh database of its own for one test.
+async fn postgres_database(name: &str) -> Option<String> {
+    let base = std::env::var("BASTIDE_TEST_POSTGRES").ok()?;
+    let (client, connection) = tokio_postgres::connect(&base, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let name = format!("bastide_{}_{}", std::process::id(), name.chars().take(30).collect::<String>());
+    client.batch_execute(&format!("DROP DATABASE IF EXISTS {name}")).await.unwrap();
+    client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let (server, _) = base.rsplit_once('/').unwrap();
+    Some(format!("{server}/{name}"))
+}
+
+#[tokio::test]
+async fn two_servers_can_start_on_one_empty_database_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    let (one, two) = tokio::join!(Db::open_sqlite(&path), Db::open_sqlite(&path));
+    one.unwrap();
+    two.unwrap();
+    if let Some(url) = postgres_database("two_servers").await {
+        let (one, two) = tokio::join!(Db::open_postgres(&url), Db::open_postgres(&url));
+        one.unwrap();
+        two.unwrap();
+    }
+}

@@ -1,0 +1,468 @@
+//! The tests themselves: the same for both engines.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bastide_core::id::RowId;
+use bastide_core::{
+    Clock, Context, Name, NamespaceId, Oid, RefName, RepoId, RepoKind, RepoPath, Role, Sha256, Timestamp,
+    TokenId, TokenRole, Visibility, XetHash,
+};
+use bastide_ledger::{Action, NewEvent};
+use bastide_store::accounts::{self, NewNamespace, NewToken};
+use bastide_store::jobs::{self, NewJob};
+use bastide_store::lists::{Cursor, ListQuery, Sort};
+use bastide_store::permit::{self, Access, Admin, Gated, Namespace, Read, Repo, Write};
+use bastide_store::reads::{self, ReadRow};
+use bastide_store::refs::{self, Target};
+use bastide_store::repos::{self, NewRepo};
+use bastide_store::xet::{self, NewFile, NewXorb, Received};
+use bastide_store::{Db, StoreError, collect, gate, git, ledger, lists, search};
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+fn event() -> NewEvent {
+    NewEvent::new(&Context::operator(&Clock::System), Action::HubInit)
+}
+
+async fn user(db: &Db, name: &str) -> Access<Admin, Namespace> {
+    let name: Name = name.parse().unwrap();
+    let id = NamespaceId::new(NOW);
+    let new = NewNamespace {
+        id,
+        name: &name,
+        is_organization: false,
+        full_name: name.as_str(),
+        email: None,
+        is_admin: false,
+        now: NOW,
+    };
+    let mut tx = db.write().await.unwrap();
+    accounts::add_namespace(&mut tx, &new).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    permit::grant_namespace(Arc::new(Namespace {
+        id,
+        name,
+        is_organization: false,
+        default_visibility: None,
+    }))
+}
+
+async fn repo(
+    db: &Db,
+    owner: &Access<Admin, Namespace>,
+    name: &str,
+    visibility: Visibility,
+) -> Access<Admin> {
+    let id = RepoId::new(NOW);
+    let path = RepoPath {
+        kind: RepoKind::Model,
+        namespace: owner.namespace().name.clone(),
+        name: name.parse().unwrap(),
+    };
+    let new = NewRepo { id, path: &path, visibility, creator_id: None, sdk: None, now: NOW };
+    let mut tx = db.write().await.unwrap();
+    repos::add(&mut tx, owner, &new).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    permit::grant_repo(Arc::new(Repo {
+        id,
+        path,
+        namespace_id: owner.namespace().id,
+        visibility,
+        gated: Gated::No,
+        disabled: false,
+        creator_id: None,
+        epoch: 1,
+        created_at: NOW,
+    }))
+}
+
+fn oid(n: u8) -> Oid {
+    Oid::from_bytes([n; 20])
+}
+
+pub async fn names_are_one_space_in_any_case(db: &Db) {
+    let ann = user(db, "Ann").await;
+    let name: Name = "aNN".parse().unwrap();
+    let new = NewNamespace {
+        id: NamespaceId::new(NOW),
+        name: &name,
+        is_organization: true,
+        full_name: "x",
+        email: None,
+        is_admin: false,
+        now: NOW,
+    };
+    let mut tx = db.write().await.unwrap();
+    assert!(matches!(accounts::add_namespace(&mut tx, &new).await, Err(StoreError::Conflict)));
+    drop(tx);
+    let found = gate::namespace_by_name(&mut db.read().await.unwrap(), &name, None).await.unwrap().unwrap();
+    assert_eq!(found.namespace.id, ann.namespace().id);
+    let one = repo(db, &ann, "Bert", Visibility::Private).await;
+    let path = RepoPath::parse(RepoKind::Model, "ann/BERT").unwrap();
+    let found = gate::repo_by_path(&mut db.read().await.unwrap(), &path, None).await.unwrap().unwrap();
+    assert_eq!(
+        (found.repo.id, found.repo.path.id(), found.role),
+        (one.repo_id(), "Ann/Bert".to_owned(), None)
+    );
+}
+
+pub async fn tokens_are_found_by_hash_and_end(db: &Db) {
+    let ann = user(db, "ann").await;
+    let id = TokenId::new(NOW);
+    let new = NewToken {
+        id,
+        name: "t",
+        role: TokenRole::Read,
+        hash: [7; 32],
+        hint: "abcd",
+        created_at: NOW,
+        expires_at: Some(NOW.plus_days(1)),
+    };
+    let mut tx = db.write().await.unwrap();
+    accounts::add_token(&mut tx, &ann, &new).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    let found = gate::token_by_hash(&mut db.read().await.unwrap(), [7; 32]).await.unwrap().unwrap();
+    assert_eq!((found.id, found.role, found.revoked_at), (id, TokenRole::Read, None));
+    accounts::touch_tokens(db, &[(id, NOW)]).await.unwrap();
+    for expected in [true, false] {
+        let mut tx = db.write().await.unwrap();
+        assert_eq!(accounts::revoke_token(&mut tx, &ann, id, NOW).await.unwrap(), expected);
+        tx.commit(event()).await.unwrap();
+    }
+    let found = gate::token_by_id(&mut db.read().await.unwrap(), id).await.unwrap().unwrap();
+    assert_eq!((found.revoked_at, found.last_used_at), (Some(NOW), Some(NOW)));
+    assert!(gate::token_by_hash(&mut db.read().await.unwrap(), [8; 32]).await.unwrap().is_none());
+}
+
+pub async fn refs_move_by_compare_and_swap(db: &Db) {
+    let ann = user(db, "ann").await;
+    let access = repo(db, &ann, "m", Visibility::Public).await;
+    let main = RefName::main();
+    let mut tx = db.write().await.unwrap();
+    let to = |n| Some(Target::commit(oid(n)));
+    assert!(refs::swap(&mut tx, &access, &main, None, to(1), NOW).await.unwrap());
+    assert!(!refs::swap(&mut tx, &access, &main, None, to(2), NOW).await.unwrap());
+    assert!(!refs::swap(&mut tx, &access, &main, Some(oid(2)), to(3), NOW).await.unwrap());
+    assert!(refs::swap(&mut tx, &access, &main, Some(oid(1)), to(2), NOW).await.unwrap());
+    assert!(!refs::swap(&mut tx, &access, &main, Some(oid(1)), None, NOW).await.unwrap());
+    tx.commit(event()).await.unwrap();
+    let list = refs::list(&mut db.read().await.unwrap(), &access).await.unwrap();
+    assert_eq!(list, [refs::Ref { name: main, target: oid(2), commit: oid(2) }]);
+}
+
+pub async fn jobs_retry_and_do_not_double(db: &Db) {
+    let enqueue = async |key: &str| {
+        let mut tx = db.write().await.unwrap();
+        let new = NewJob { kind: "k", key: key.to_owned(), payload: "{}".to_owned(), run_at: NOW };
+        jobs::enqueue(&mut tx, NOW, new).await.unwrap();
+        tx.commit(event()).await.unwrap();
+    };
+    enqueue("a").await;
+    enqueue("a").await;
+    let job = jobs::claim(db, NOW).await.unwrap().unwrap();
+    assert!(jobs::claim(db, NOW).await.unwrap().is_none(), "enqueued twice under one key");
+    // While it runs, another of its kind may be asked for; when it fails, that one does the work.
+    enqueue("a").await;
+    assert!(jobs::fail(db, &job, "broken", NOW).await.unwrap());
+    let job = jobs::claim(db, NOW).await.unwrap().unwrap();
+    assert!(jobs::fail(db, &job, "broken", NOW).await.unwrap());
+    assert!(jobs::claim(db, NOW).await.unwrap().is_none(), "retried without a pause");
+    let later = NOW.plus_seconds(5);
+    let job = jobs::claim(db, later).await.unwrap().unwrap();
+    // A worker that died loses its lease.
+    let after = later.plus_seconds(jobs::LEASE_SECONDS + 1);
+    let again = jobs::claim(db, after).await.unwrap().unwrap();
+    assert_eq!((again.id, again.attempts), (job.id, job.attempts + 1));
+    let last = jobs::Job { attempts: jobs::MAX_ATTEMPTS, ..again };
+    assert!(!jobs::fail(db, &last, "hopeless", after).await.unwrap());
+    assert_eq!(jobs::counts(&mut db.read().await.unwrap()).await.unwrap(), (0, 1));
+}
+
+pub async fn writers_follow_each_other_and_nothing_stays_of_what_was_dropped(db: &Db) {
+    let add = async |n: i64| {
+        let mut tx = db.write().await.unwrap();
+        let before = bastide_store::settings::get(&mut tx, "n").await.unwrap();
+        tokio::task::yield_now().await;
+        let sum = before.map_or(0, |text| text.parse::<i64>().unwrap()) + n;
+        bastide_store::settings::set(&mut tx, "n", &sum.to_string()).await.unwrap();
+        tx.commit(event()).await.unwrap();
+    };
+    let all = (1..=20).map(add);
+    futures_util::future::join_all(all).await;
+    let mut tx = db.write().await.unwrap();
+    bastide_store::settings::set(&mut tx, "n", "lost").await.unwrap();
+    drop(tx);
+    let n = bastide_store::settings::get(&mut db.read().await.unwrap(), "n").await.unwrap();
+    assert_eq!(n.as_deref(), Some("210"));
+    assert_eq!(ledger::size(&mut db.read().await.unwrap()).await.unwrap(), 20);
+}
+
+pub async fn lists_find_by_words_and_pages_do_not_overlap(db: &Db) {
+    let (ann, bob) = (user(db, "ann").await, user(db, "bob").await);
+    let mut expected = Vec::new();
+    for n in 0..30u8 {
+        let visibility = if n % 5 == 0 { Visibility::Private } else { Visibility::Public };
+        let access = repo(db, &ann, &format!("m{n}-word"), visibility).await;
+        let mut tx = db.write().await.unwrap();
+        let number = format!("m{n}");
+        let mut terms = vec![("name", "ann"), ("name", number.as_str()), ("name", "word"), ("kind", "model")];
+        if n % 2 == 0 {
+            terms.push(("tag", "even"));
+        }
+        search::index(&mut tx, &access, visibility, &terms).await.unwrap();
+        tx.commit(event()).await.unwrap();
+        if n % 2 == 0 && n % 5 != 0 {
+            expected.push(access.repo_id());
+        }
+    }
+    let query = ListQuery {
+        kind: RepoKind::Model,
+        viewer: None,
+        author: None,
+        search: vec!["wor".into()],
+        terms: vec![("tag", "even".into())],
+        gated: None,
+        parameters: (None, None),
+        sort: Sort::Trending,
+        ascending: false,
+        limit: 4,
+        cursor: None,
+    };
+    let mut found = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = ListQuery { cursor, ..query.clone() };
+        let rows = lists::find(&mut db.read().await.unwrap(), &page).await.unwrap();
+        let Some(last) = rows.last() else { break };
+        cursor = Some(Cursor::after(last, Sort::Trending));
+        found.extend(rows.iter().map(|row| row.id));
+    }
+    let unique: HashSet<_> = found.iter().collect();
+    assert_eq!((found.len(), unique.len()), (expected.len(), expected.len()));
+    for sort in [Sort::Downloads, Sort::Likes, Sort::Created, Sort::Updated] {
+        for ascending in [true, false] {
+            let other = ListQuery { sort, ascending, limit: 100, ..query.clone() };
+            assert_eq!(
+                lists::find(&mut db.read().await.unwrap(), &other).await.unwrap().len(),
+                expected.len()
+            );
+        }
+    }
+    let count = async |viewer: Option<NamespaceId>| {
+        let all = ListQuery { viewer, search: vec![], limit: 100, ..query.clone() };
+        lists::find(&mut db.read().await.unwrap(), &all).await.unwrap().len()
+    };
+    assert_eq!(count(Some(ann.namespace().id)).await, 15);
+    assert_eq!(count(Some(bob.namespace().id)).await, expected.len());
+    let nothing = ListQuery { search: vec!["100%".into(), "_".into()], terms: vec![], ..query.clone() };
+    assert!(lists::find(&mut db.read().await.unwrap(), &nothing).await.unwrap().is_empty());
+}
+
+async fn send_xorb(db: &Db, access: &Access<Write>, n: u8, key: &str) -> Received {
+    let new = NewXorb {
+        hash: XetHash::from_bytes([n; 32]),
+        blob_key: key,
+        index_key: key,
+        stored_bytes: 10,
+        raw_bytes: 10,
+        chunks: 1,
+        eligible: &[XetHash::from_bytes([n + 100; 32])],
+    };
+    let mut tx = db.write().await.unwrap();
+    let received = xet::receive_xorb(&mut tx, access, &new, NOW).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    received
+}
+
+async fn add_file(db: &Db, access: &Access<Write>, n: u8, xorbs: &[XetHash]) -> bool {
+    let new = NewFile {
+        hash: XetHash::from_bytes([n; 32]),
+        sha256: Some(Sha256::from_bytes([n; 32])),
+        size: 10,
+        terms: b"terms",
+        xorbs,
+        first_chunk: None,
+    };
+    let mut tx = db.write().await.unwrap();
+    let added = xet::add_file(&mut tx, access, &new, NOW).await.unwrap();
+    if added {
+        tx.commit(event()).await.unwrap();
+    }
+    added
+}
+
+pub async fn entitlements_decide_about_xorbs_and_files(db: &Db) {
+    let ann = user(db, "ann").await;
+    let one = repo(db, &ann, "one", Visibility::Private).await.lower::<Write>();
+    let two = repo(db, &ann, "two", Visibility::Private).await.lower::<Write>();
+    let hash = XetHash::from_bytes([1; 32]);
+    assert_eq!(send_xorb(db, &one, 1, "first").await, Received::New);
+    assert!(!add_file(db, &two, 9, &[hash]).await, "another repository's xorb");
+    assert!(add_file(db, &one, 9, &[hash]).await);
+    assert!(add_file(db, &one, 9, &[hash]).await, "again is no error");
+    let mut read = db.read().await.unwrap();
+    assert!(xet::xorb_of(&mut read, &two, hash).await.unwrap().is_none());
+    let chunk = XetHash::from_bytes([101; 32]);
+    assert!(xet::xorbs_with_chunk(&mut read, &two, chunk, 9).await.unwrap().is_empty());
+    assert_eq!(xet::xorbs_with_chunk(&mut read, &one, chunk, 9).await.unwrap().len(), 1);
+    drop(read);
+    // The second to send the bytes gets the right, not a second copy.
+    assert_eq!(send_xorb(db, &two, 1, "second").await, Received::Known);
+    let found = xet::xorb_of(&mut db.read().await.unwrap(), &two, hash).await.unwrap().unwrap();
+    assert_eq!(found.blob_key, "first");
+    let sha256 = Sha256::from_bytes([9; 32]);
+    let mut read = db.read().await.unwrap();
+    assert!(xet::file_hash(&mut read, &two, sha256).await.unwrap().is_none());
+    assert_eq!(
+        xet::file_hash(&mut read, &one, sha256).await.unwrap(),
+        Some((XetHash::from_bytes([9; 32]), 10))
+    );
+    drop(read);
+    let mut tx = db.write().await.unwrap();
+    assert!(xet::copy_file(&mut tx, &one, &two, sha256, NOW).await.unwrap());
+    tx.commit(event()).await.unwrap();
+    assert!(xet::file_hash(&mut db.read().await.unwrap(), &two, sha256).await.unwrap().is_some());
+}
+
+pub async fn read_records_count_once(db: &Db) {
+    let ann = user(db, "ann").await;
+    let access = repo(db, &ann, "m", Visibility::Public).await;
+    let row = |position| ReadRow {
+        position,
+        time_ms: NOW.as_millis() + position,
+        actor_kind: "user".into(),
+        actor_id: Some(ann.namespace().id.as_i64()),
+        credential_id: None,
+        repo_id: access.repo_id().as_i64(),
+        commit: Some(oid(1)),
+        path: Some("a".into()),
+        object: "x".into(),
+        via: "resolve".into(),
+        bytes: 5,
+        address: None,
+        user_agent: None,
+        request_id: "r".into(),
+    };
+    assert_eq!(reads::add(db, 1, &[row(0), row(1)]).await.unwrap(), 2);
+    assert_eq!(reads::add(db, 1, &[row(0), row(1), row(2)]).await.unwrap(), 1);
+    let found = reads::of_repo(&mut db.read().await.unwrap(), &access, 10).await.unwrap();
+    assert_eq!(found.len(), 3);
+    assert_eq!(reads::prune(db, Timestamp::from_millis(NOW.as_millis() + 2)).await.unwrap(), 2);
+    let info = lists::info_of(&mut db.read().await.unwrap(), &access).await.unwrap().unwrap();
+    assert_eq!(info.downloads, 3, "each delivery counts once");
+}
+
+pub async fn packs_commits_and_short_ids(db: &Db) {
+    let ann = user(db, "ann").await;
+    let access = repo(db, &ann, "m", Visibility::Public).await;
+    let mut tx = db.write().await.unwrap();
+    let parents = [oid(0x11)];
+    for (n, parents) in [(0x11u8, &[][..]), (0x12, &parents[..])] {
+        let row = git::CommitRow {
+            id: oid(n),
+            tree: oid(1),
+            parents,
+            time: NOW,
+            author: "ann",
+            author_id: None,
+            title: "t",
+            message: "t",
+        };
+        let changes = [
+            git::ChangeRow { path: "a", object: Some(oid(n)) },
+            git::ChangeRow { path: "b", object: Some(oid(7)) },
+        ];
+        git::add_commit(&mut tx, &access, &row, &changes).await.unwrap();
+    }
+    let pack = git::Pack {
+        name: "pack-1".into(),
+        pack_key: "k".into(),
+        index_key: "i".into(),
+        objects: 1,
+        bytes: 2,
+    };
+    git::add_pack(&mut tx, &access, &pack, NOW).await.unwrap();
+    git::add_pack(&mut tx, &access, &pack, NOW).await.unwrap();
+    assert_eq!(git::pack_count(&mut tx, &access).await.unwrap(), 1);
+    tx.commit(event()).await.unwrap();
+    let mut read = db.read().await.unwrap();
+    assert_eq!(
+        git::commits_of_object(&mut read, &access, "b", oid(7)).await.unwrap(),
+        [oid(0x12), oid(0x11)]
+    );
+    assert_eq!(git::commits_of_object(&mut read, &access, "a", oid(0x11)).await.unwrap(), [oid(0x11)]);
+    let range = |text: &str| {
+        let from: Oid = format!("{text:0<40}").parse().unwrap();
+        let to: Oid = format!("{text:f<40}").parse().unwrap();
+        (from, to)
+    };
+    let (from, to) = range("1212");
+    assert_eq!(git::commits_between(&mut read, &access, from, to).await.unwrap(), [oid(0x12)]);
+    let (from, to) = range("1");
+    assert_eq!(git::commits_between(&mut read, &access, from, to).await.unwrap().len(), 2);
+    drop(read);
+    let mut tx = db.write().await.unwrap();
+    assert!(git::remove_packs(&mut tx, &access, &["pack-1".into()]).await.unwrap());
+    assert!(!git::remove_packs(&mut tx, &access, &["pack-1".into()]).await.unwrap());
+    repos::remove(&mut tx, &access).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    assert!(git::all_pack_keys(&mut db.read().await.unwrap()).await.unwrap().is_empty());
+}
+
+pub async fn the_ledger_grows_without_gaps(db: &Db) {
+    for n in 0..37i64 {
+        db.write().await.unwrap().commit(event().fact("n", n)).await.unwrap();
+    }
+    let mut read = db.read().await.unwrap();
+    let events = ledger::events_from(&mut read, 0, 1000).await.unwrap();
+    let mut tree = bastide_ledger::Frontier::default();
+    for (seq, stored) in (0..).zip(&events) {
+        let event = stored.event.as_ref().unwrap();
+        assert_eq!((stored.seq, stored.leaf), (seq, Some(event.leaf_hash())));
+        for (level, position, hash) in tree.push(event.leaf_hash()) {
+            assert_eq!(ledger::node(&mut read, level, position).await.unwrap(), Some(hash));
+        }
+    }
+    assert_eq!(tree.size(), 37);
+}
+
+pub async fn collection_has_two_phases(db: &Db) {
+    let ann = user(db, "ann").await;
+    let admin = repo(db, &ann, "m", Visibility::Private).await;
+    let access = admin.lower::<Write>();
+    send_xorb(db, &access, 1, "used").await;
+    send_xorb(db, &access, 2, "unused").await;
+    assert!(add_file(db, &access, 1, &[XetHash::from_bytes([1; 32])]).await);
+    assert!(add_file(db, &access, 2, &[XetHash::from_bytes([2; 32])]).await);
+    let used = HashSet::from([Sha256::from_bytes([1; 32])]);
+    let run = async |before: Timestamp| {
+        let mut tx = db.write().await.unwrap();
+        let dropped = collect::drop_unused(&mut tx, &admin, &used, before).await.unwrap();
+        let condemned = collect::condemn(&mut tx, before).await.unwrap();
+        tx.commit(event()).await.unwrap();
+        (dropped, condemned)
+    };
+    assert_eq!(run(NOW).await, (0, 0), "within the grace");
+    let later = NOW.plus_days(1);
+    assert_eq!(run(later).await, (2, 1));
+    let condemned = collect::condemned(&mut db.read().await.unwrap(), later.plus_days(1)).await.unwrap();
+    assert_eq!(condemned.len(), 1);
+    // Somebody sends it again in the meantime: it lives.
+    send_xorb(db, &access, 2, "again").await;
+    let remove = async |id: RowId| {
+        let mut tx = db.write().await.unwrap();
+        let removed = collect::remove_xorb(&mut tx, id).await.unwrap();
+        tx.commit(event()).await.unwrap();
+        removed
+    };
+    assert!(!remove(condemned[0].id).await);
+    assert_eq!(collect::xorbs(&mut db.read().await.unwrap()).await.unwrap().len(), 2);
+    let facts =
+        gate::repo_by_id(&mut db.read().await.unwrap(), admin.repo_id(), None).await.unwrap().unwrap();
+    assert_eq!(facts.repo.epoch, 2, "clients forget what they thought was here");
+    let _: Access<Read> = access.lower();
+    let mut tx = db.write().await.unwrap();
+    let org = permit::grant_namespace::<Admin>(Arc::new(ann.namespace().clone()));
+    assert!(accounts::set_member(&mut tx, &org, ann.namespace().id, Some(Role::Read), NOW).await.unwrap());
+}

@@ -46,6 +46,14 @@ enum Command {
     Gc(store::GcArgs),
     /// Check everything that is stored, and name what is wrong.
     Fsck(store::FsckArgs),
+    /// Add many repositories without content, to measure with.
+    #[command(hide = true)]
+    BenchSeed {
+        #[arg(long)]
+        owner: Name,
+        #[arg(long)]
+        repos: u64,
+    },
     /// Names of the points at which BASTIDE_CRASH_AT makes the hub die, for tests.
     #[command(hide = true)]
     CrashPoints,
@@ -62,12 +70,25 @@ impl Cli {
             Command::Ledger(args) => ledger::run(&self.location, args).await,
             Command::Gc(args) => store::gc(&self.location, args).await,
             Command::Fsck(args) => store::fsck(&self.location, args).await,
+            Command::BenchSeed { owner, repos } => bench_seed(&self.location, &owner, repos).await,
             Command::CrashPoints => {
                 println!("{}", bastide_hub::crash::POINTS.join("\n"));
                 Ok(ExitCode::SUCCESS)
             }
         }
     }
+}
+
+async fn bench_seed(location: &Location, owner: &Name, repos: u64) -> anyhow::Result<ExitCode> {
+    const BATCH: u64 = 5000;
+    let (hub, context) = operator(location).await?;
+    let owner = account(&hub, &context, owner).await?;
+    for from in (0..repos).step_by(usize::try_from(BATCH)?) {
+        hub.seed_repos(&context, &owner, from..repos.min(from + BATCH)).await?;
+        eprint!("\r{from} of {repos}");
+    }
+    eprintln!("\r{repos} repositories");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// An existing hub and the operator, who is at its machine.

@@ -94,6 +94,12 @@ fn all() -> Routes {
     parts.into_iter().fold(Routes::default(), |routes, part| part(routes))
 }
 
+/// What has no route, and what has one for another method only, is answered honestly.
+fn served() -> Router<Hub> {
+    let router = all().router.fallback(crate::answer::no_such_route);
+    router.method_not_allowed_fallback(crate::answer::no_such_route)
+}
+
 /// Every route that is served.
 pub fn routes() -> Vec<Route> {
     all().table
@@ -101,5 +107,5 @@ pub fn routes() -> Vec<Route> {
 
 /// The wire, ready to serve.
 pub fn router(hub: Hub) -> Router {
-    middleware::wrap(all().router.fallback(crate::answer::no_such_route), &hub).with_state(hub)
+    middleware::wrap(served(), &hub).with_state(hub)
 }

@@ -196,6 +196,22 @@ impl Hub {
         Ok(accounts::list(&mut self.db.read().await?, organizations).await?)
     }
 
+    /// Adds many repositories without content to a namespace, for measuring.
+    pub async fn seed_repos(
+        &self,
+        context: &Context,
+        owner: &Access<Admin, Namespace>,
+        numbers: std::ops::Range<u64>,
+    ) -> Result<(), Problem> {
+        require_operator(context)?;
+        let mut tx = self.db.write().await?;
+        bastide_store::seed::seed(&mut tx, owner, numbers.clone(), context.now).await?;
+        let event = NewEvent::new(context, Action::RepoCreate)
+            .subject("namespace", Some(owner.namespace().id.as_i64()), owner.namespace().name.as_str())
+            .fact("seeded", numbers.end - numbers.start);
+        Ok(tx.commit(event).await?)
+    }
+
     /// True until the first user exists.
     pub async fn is_empty(&self) -> Result<bool, Problem> {
         Ok(!accounts::any_user(&mut self.db.read().await?).await?)

@@ -133,6 +133,8 @@ pub(crate) struct Prepared {
     pub tree: Oid,
     pub pack: Pack,
     pub changes: Vec<(String, Option<Oid>)>,
+    /// Content that the commit points at.
+    pub large: Vec<Sha256>,
 }
 
 impl Hub {
@@ -166,6 +168,7 @@ impl Hub {
         let author = author(context);
         let now = context.now;
         let scratch = self.scratch()?;
+        let large = builder.large.iter().map(|(_, sha256, _)| *sha256).collect();
         let work = {
             let repo = repo.clone();
             let (message, author) = (message.clone(), author.clone());
@@ -178,8 +181,14 @@ impl Hub {
         };
         let pack = self.store_pack(&repo, &written.pack).await?;
         crate::crash::point("commit.stored");
-        let prepared =
-            Prepared { head, commit: written.commit, tree: written.tree, pack, changes: written.changes };
+        let prepared = Prepared {
+            head,
+            commit: written.commit,
+            tree: written.tree,
+            pack,
+            changes: written.changes,
+            large,
+        };
         let parents: Vec<Oid> = head.into_iter().collect();
         let row = CommitRow {
             id: prepared.commit,
@@ -216,6 +225,11 @@ impl Hub {
         let new = Target::commit(prepared.commit);
         if !refs::swap(&mut tx, access, target, head, Some(new), context.now).await? {
             return Err(Problem::Stale);
+        }
+        for sha256 in &prepared.large {
+            if !xet::touch_file(&mut tx, access, *sha256, context.now).await? {
+                return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
+            }
         }
         git::add_pack(&mut tx, access, &prepared.pack, context.now).await?;
         git::add_commit(&mut tx, access, row, &changes).await?;

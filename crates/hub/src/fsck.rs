@@ -2,6 +2,7 @@
 //! each commit have its objects, does everything hash to its name.
 
 use bastide_core::Context;
+use bastide_git::Cache;
 use bastide_store::{collect, git, refs, xet};
 use bastide_xet::plan;
 use bastide_xet::xorb::validate;
@@ -109,20 +110,25 @@ impl Hub {
         done: &mut Checked,
     ) -> Result<(), Problem> {
         let roots: Vec<_> = refs.iter().map(|found| found.target).collect();
-        // Made anew from the blobs: a copy that is right hides packs that are not.
-        self.git.forget(access.repo_id())?;
-        let faults = self.objects_blocking(access, move |repo| Ok(repo.check(&roots, |_, _| {}))).await?;
-        done.problems
-            .extend(faults.iter().map(|fault| format!("{path}: object {}: {}", fault.oid, fault.what)));
-        let repo = self.materialise(access).await?;
+        // A copy made anew from the blobs, apart from the one in use: a copy that is right would
+        // hide packs that are not.
+        let cache = Cache::new(self.config.data.join("cache").join("fsck"));
+        let repo = cache.repo(access.repo_id())?;
+        self.fetch_packs(access, &repo).await?;
         let named: Vec<_> = refs
             .iter()
             .map(|found| {
                 (found.name.clone(), found.target, (found.target != found.commit).then_some(found.commit))
             })
             .collect();
-        repo.write_refs(&named)?;
-        Ok(())
+        let faults = tokio::task::spawn_blocking(move || {
+            repo.write_refs(&named)?;
+            Ok::<_, bastide_git::GitError>(repo.check(&roots, |_, _| {}))
+        });
+        let faults = faults.await??;
+        done.problems
+            .extend(faults.iter().map(|fault| format!("{path}: object {}: {}", fault.oid, fault.what)));
+        Ok(cache.forget(access.repo_id())?)
     }
 
     async fn check_file(

@@ -68,7 +68,11 @@ impl Hub {
         Ok(repo)
     }
 
-    async fn fetch_packs<L: Includes<See>>(&self, access: &Access<L>, repo: &Repo) -> Result<(), Problem> {
+    pub(crate) async fn fetch_packs<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        repo: &Repo,
+    ) -> Result<(), Problem> {
         let packs = git::packs(&mut self.db.read().await?, access).await?;
         let missing = repo.missing_packs(packs.iter().map(|pack| pack.name.as_str()));
         for pack in packs.iter().filter(|pack| missing.contains(&pack.name.as_str())) {

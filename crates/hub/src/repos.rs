@@ -66,7 +66,12 @@ impl Hub {
             .fact("visibility", visibility.as_str())
             .fact("sdk", sdk.unwrap_or_default());
         tx.commit(event).await?;
-        self.first_commit(context, &path, sdk).await?;
+        if let Err(problem) = self.first_commit(context, &path, sdk).await {
+            // All or nothing: a repository without its first commit is of no use to anybody.
+            let access = self.access(context).repo::<Admin>(&path).await?;
+            self.delete_repo(context, &access).await?;
+            return Err(problem);
+        }
         Ok(CreatedRepo { id, url: self.repo_url(&path), path })
     }
 

@@ -20,6 +20,7 @@ pub mod reads;
 pub mod refs;
 pub mod repos;
 pub mod search;
+pub mod seed;
 pub mod settings;
 pub mod xet;
 

@@ -75,7 +75,12 @@ pub async fn rename(
     Ok(())
 }
 
-async fn add_term(tx: &mut WriteTx, repo: RepoId, term: Term<'_>, uses: i64) -> Result<(), StoreError> {
+pub(crate) async fn add_term(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    term: Term<'_>,
+    uses: i64,
+) -> Result<(), StoreError> {
     let (kind, word) = term;
     let sql = "INSERT INTO term (kind, word, uses) VALUES ($1, $2, 0) \
         ON CONFLICT (kind, word) DO UPDATE SET uses = term.uses RETURNING id";

@@ -229,6 +229,18 @@ pub async fn add_file<L: Includes<Write>>(
     Ok(true)
 }
 
+/// Notes that a commit is about to point at a file, so that collection leaves it alone. False when
+/// it has taken the file already.
+pub async fn touch_file<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    sha256: Sha256,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let sql = "UPDATE xet_file SET touched_at = $1 WHERE repo_id = $2 AND sha256 = $3";
+    Ok(tx.execute(sql, values![now, access.repo_id(), sha256]).await? > 0)
+}
+
 /// Gives a repository the files of another: for duplicates and server-side copies, whose caller
 /// may read both. Copies the right to the xorbs too.
 pub async fn copy_file<L: Includes<Read>>(

@@ -9,6 +9,7 @@ mod refs;
 mod repos;
 mod resolve;
 mod uploads;
+mod wire;
 
 use axum::body::Body;
 use base64::Engine;

@@ -1,0 +1,342 @@
+"""Measures the release build beside nginx, both in one run, and prints ratios as a table.
+
+    python3 bench/run.py [--mib 1024] [--repos 0] [name ...]
+
+Names: download, lfs, xet, requests, lists, commits. Needs nginx, wrk and curl (Debian), and a Python that has
+huggingface_hub and hf_xet for `xet` and `commits` (`./test clients` makes one under .cache).
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
+from hub_process import BINARY, ROOT, Server, free_port, prepare  # noqa: E402
+
+TICKS = os.sysconf("SC_CLK_TCK")
+CLIENT = ROOT / ".cache/venv-hub-2.4/bin/python"
+ROWS: list[tuple[str, str]] = []
+
+
+def report(what: str, figure: str) -> None:
+    ROWS.append((what, figure))
+    print(f"{what}: {figure}", flush=True)
+
+
+def cpu(*pids: int) -> float:
+    """CPU seconds that processes have used, children that have ended included."""
+    total = 0
+    for pid in pids:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def peak_rss(pid: int) -> int:
+    """The most memory that a process has had, in MiB."""
+    return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) // 1024
+
+
+class Nginx:
+    """Debian's nginx with its usual settings for files, on a folder."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.root = folder / "www"
+        self.root.mkdir()
+        self.port = free_port()
+        text = f"""
+        worker_processes 2; daemon off; error_log {folder}/nginx.err; pid {folder}/nginx.pid; user root;
+        events {{ worker_connections 512; }}
+        http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
+          client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
+          uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+          server {{ listen 127.0.0.1:{self.port}; root {self.root}; }} }}"""
+        (folder / "nginx.conf").write_text(text)
+        self.process = subprocess.Popen(["nginx", "-c", str(folder / "nginx.conf")])
+        time.sleep(0.5)
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+        self.pids = [int(pid) for pid in found.stdout.split()]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+
+def call(server: Server, path: str, body: object = None, method: str | None = None, data: bytes | None = None):
+    headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
+    payload = data if data is not None else (json.dumps(body).encode() if body is not None else None)
+    url = path if path.startswith("http") else server.url + path
+    request = urllib.request.Request(url, payload, headers, method=method)
+    with urllib.request.urlopen(request) as answer:
+        text = answer.read()
+    return json.loads(text) if text[:1] in (b"{", b"[") else text
+
+
+def lfs_upload(server: Server, repo: str, name: str, path: pathlib.Path) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    objects = [{"oid": digest.hexdigest(), "size": path.stat().st_size}]
+    body = {"operation": "upload", "transfers": ["basic"], "objects": objects}
+    answer = call(server, f"/{repo}.git/info/lfs/objects/batch", body)
+    href = answer["objects"][0]["actions"]["upload"]["href"]
+    subprocess.run(["curl", "-sf", "-T", str(path), href], check=True)
+    line = {"path": name, "algo": "sha256", "oid": objects[0]["oid"], "size": objects[0]["size"]}
+    lines = [{"key": "header", "value": {"summary": "bench"}}, {"key": "lfsFile", "value": line}]
+    text = "\n".join(json.dumps(line) for line in lines).encode()
+    call(server, f"/api/models/{repo}/commit/main", data=text, method="POST")
+
+
+def create(server: Server, name: str) -> str:
+    call(server, "/api/repos/create", {"name": name, "type": "model"})
+    return f"ann/{name}"
+
+
+def random_file(path: pathlib.Path, mib: int) -> pathlib.Path:
+    with path.open("wb") as file:
+        for _ in range(mib):
+            file.write(os.urandom(1 << 20))
+    return path
+
+
+def fetch(url: str, token: str | None, size: int, connections: int) -> float:
+    """Seconds to fetch a file whole, in equal ranges, by as many curls."""
+    step = size // connections
+    header = ["-H", f"Authorization: Bearer {token}"] if token else []
+
+    def one(number: int) -> None:
+        end = size - 1 if number == connections - 1 else (number + 1) * step - 1
+        words = ["curl", "-sf", "-o", "/dev/null", *header]
+        words += ["-r", f"{number * step}-{end}"] if connections > 1 else []
+        subprocess.run([*words, url], check=True)
+
+    started = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(connections) as pool:
+        list(pool.map(one, range(connections)))
+    return time.monotonic() - started
+
+
+def bench_download(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
+    path = random_file(nginx.root / "big.bin", mib)
+    lfs_upload(server, create(server, "download"), "big.bin", path)
+    size, url = path.stat().st_size, f"{server.url}/ann/download/resolve/main/big.bin"
+    for connections in (1, 8):
+        ratios, ours_cpu, their_cpu = [], 0.0, 0.0
+        for _ in range(3):
+            before = cpu(*nginx.pids)
+            theirs = fetch(nginx.url + "/big.bin", None, size, connections)
+            their_cpu += cpu(*nginx.pids) - before
+            before = cpu(server.process.pid)
+            ours = fetch(url, server.token, size, connections)
+            ours_cpu += cpu(server.process.pid) - before
+            ratios.append(theirs / ours)
+        gigabytes = 3 * size / 1e9
+        figure = f"{sorted(ratios)[1]:.2f} of nginx, {ours_cpu / gigabytes:.2f} CPU-s/GB (nginx {their_cpu / gigabytes:.2f})"
+        report(f"download {mib} MiB, {connections} connections", figure)
+
+
+def bench_lfs(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
+    path = random_file(folder / "lfs.bin", mib)
+    repo = create(server, "lfs")
+    before, started = cpu(server.process.pid), time.monotonic()
+    lfs_upload(server, repo, "one.bin", path)
+    used, seconds = cpu(server.process.pid) - before, time.monotonic() - started
+    size = path.stat().st_size
+    report(f"LFS upload {mib} MiB", f"{used / size * 1e9:.2f} CPU-s/GB, {size / seconds / 1e6:.0f} MB/s")
+    paths = [random_file(folder / f"lfs-{n}.bin", max(mib // 8, 8)) for n in range(8)]
+    repos = [create(server, f"lfs-{n}") for n in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda pair: lfs_upload(server, pair[0], "x.bin", pair[1]), zip(repos, paths)))
+    report("peak memory of the server after 8 LFS uploads at once", f"{peak_rss(server.process.pid)} MiB")
+
+
+class CountingProxy:
+    """Passes TCP on and counts what clients send."""
+
+    def __init__(self, target: int) -> None:
+        self.sent = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.target = target
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            client, _ = self.listener.accept()
+            upstream = socket.create_connection(("127.0.0.1", self.target))
+            threading.Thread(target=self.pump, args=(client, upstream, True), daemon=True).start()
+            threading.Thread(target=self.pump, args=(upstream, client, False), daemon=True).start()
+
+    def pump(self, source: socket.socket, sink: socket.socket, count: bool) -> None:
+        try:
+            while part := source.recv(1 << 18):
+                self.sent += len(part) if count else 0
+                sink.sendall(part)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+SCRIPT = """
+import sys
+from huggingface_hub import HfApi, hf_hub_download
+what, repo, path = sys.argv[1:]
+if what == "up":
+    HfApi().upload_file(path_or_fileobj=path, path_in_repo="x.bin", repo_id=repo)
+else:
+    hf_hub_download(repo, "x.bin", local_dir=path)
+"""
+
+
+def client(url: str, token: str, home: pathlib.Path, *words: str) -> None:
+    environment = {**os.environ, "HF_ENDPOINT": url, "HF_TOKEN": token, "HF_HOME": str(home)}
+    environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    subprocess.run([CLIENT, "-c", SCRIPT, *words], env=environment, check=True, capture_output=True)
+
+
+def bench_xet(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
+    proxy = CountingProxy(server.port)
+    server.stop()
+    url = f"http://127.0.0.1:{proxy.port}"
+    server.start(BASTIDE_PUBLIC_URL=url)
+    repo, home = create(server, "xet"), folder / "xet-home"
+    path = random_file(folder / "xet.bin", mib)
+    size = path.stat().st_size
+
+    def measured(name: str, *words: str) -> None:
+        sent, before, started = proxy.sent, cpu(server.process.pid), time.monotonic()
+        client(url, server.token, home, *words)
+        used, seconds = cpu(server.process.pid) - before, time.monotonic() - started
+        share = (proxy.sent - sent) / size * 100
+        report(f"Xet {name}", f"{used / size * 1e9:.2f} CPU-s/GB, {seconds:.1f} s, {share:.2f} % of the bytes sent")
+
+    measured(f"upload {mib} MiB", "up", repo, str(path))
+    measured("download", "down", repo, str(folder / "down"))
+    with path.open("r+b") as file:
+        file.seek(size // 3)
+        file.write(os.urandom(size // 100))
+    measured("upload, 1 % changed in one place", "up", repo, str(path))
+    edits = max(round(163 * mib / 1024), 1)
+    with path.open("r+b") as file:
+        for place in random.Random(1).sample(range(0, size - (1 << 16), 1 << 16), edits):
+            file.seek(place)
+            file.write(os.urandom(1 << 16))
+    measured(f"upload, {edits} scattered edits of 64 KiB", "up", repo, str(path))
+
+
+def wrk(url: str, token: str | None, method: str = "GET", seconds: int = 5) -> tuple[float, str, str]:
+    """Requests a second, p50 and p99, at 32 connections."""
+    script = ROOT / ".cache/wrk.lua"
+    script.write_text(f'wrk.method = "{method}"\n')
+    words = ["wrk", "-t2", "-c32", f"-d{seconds}s", "--latency", "-s", str(script)]
+    words += ["-H", f"Authorization: Bearer {token}"] if token else []
+    out = subprocess.run([*words, url], capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in out, out
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+    return rate, re.search(r"50%\s+(\S+)", out)[1], re.search(r"99%\s+(\S+)", out)[1]
+
+
+def bench_requests(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
+    (nginx.root / "small").write_bytes(b"x" * 1024)
+    repo = create(server, "requests")
+    path = random_file(folder / "small.bin", 1)
+    lfs_upload(server, repo, "weights.bin", path)
+    for name, method, where in (
+        ("HEAD resolve of a large file", "HEAD", f"/{repo}/resolve/main/weights.bin"),
+        ("HEAD resolve of a small file", "HEAD", f"/{repo}/resolve/main/.gitattributes"),
+        ("whoami-v2", "GET", "/api/whoami-v2"),
+        ("GET /api/models/{id}", "GET", f"/api/models/{repo}"),
+    ):
+        theirs, *_ = wrk(nginx.url + "/small", None)
+        before = cpu(server.process.pid)
+        rate, p50, p99 = wrk(server.url + where, server.token, method)
+        micros = (cpu(server.process.pid) - before) / (rate * 5) * 1e6
+        figure = f"{rate / theirs:.2f} of nginx, {rate:.0f}/s, {micros:.0f} us CPU, p50 {p50}, p99 {p99}"
+        report(name, figure)
+
+
+def bench_lists(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
+    for name, query in (
+        ("list by trending", "?limit=20"),
+        ("list by a tag, by downloads", "?filter=tag3&sort=downloads&limit=20"),
+        ("list by two tags", "?filter=tag3&filter=tag17&limit=20"),
+        ("search by name", "?search=w12&limit=20"),
+        ("search by a rare name", "?search=99999&limit=20"),
+    ):
+        times = []
+        for _ in range(60):
+            started = time.monotonic()
+            call(server, f"/api/models{query}")
+            times.append((time.monotonic() - started) * 1000)
+        times.sort()
+        report(name, f"p50 {times[30]:.1f} ms, p99 {times[59]:.1f} ms")
+
+
+def bench_commits(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
+    repo = create(server, "commits")
+
+    def commit(files: dict[str, str]) -> float:
+        lines = [{"key": "header", "value": {"summary": "bench"}}]
+        lines += [{"key": "file", "value": {"path": path, "content": text}} for path, text in files.items()]
+        data = "\n".join(json.dumps(line) for line in lines).encode()
+        started = time.monotonic()
+        call(server, f"/api/models/{repo}/commit/main", data=data, method="POST")
+        return time.monotonic() - started
+
+    report("commit of 1,000 files", f"{commit({f'many/{n}.txt': str(n) for n in range(1000)}):.2f} s")
+    for part in range(10):
+        commit({f"flat/{part * 1000 + n:05}.txt": "x" for n in range(1000)})
+    started = time.monotonic()
+    found, url = 0, f"{server.url}/api/models/{repo}/tree/main/flat"
+    while url:
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {server.token}"})
+        with urllib.request.urlopen(request) as answer:
+            found += len(json.load(answer))
+            link = answer.headers.get("Link")
+        url = link.split(">")[0][1:] if link else ""
+    assert found == 10_000
+    report("listing of 10,000 entries", f"{time.monotonic() - started:.2f} s")
+    times = [commit({f"one/{n}.txt": str(n)}) for n in range(500)]
+    first, last = sum(times[:50]) / 50 * 1000, sum(times[-50:]) / 50 * 1000
+    report("500 commits in a row", f"first 50 {first:.1f} ms, last 50 {last:.1f} ms each: {last / first:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--repos", type=int, default=0)
+    parser.add_argument("names", nargs="*", default=["download", "lfs", "requests", "lists", "commits", "xet"])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bastide-bench-") as name:
+        folder = pathlib.Path(name)
+        server = prepare(folder)
+        if options.repos:
+            words = [BINARY, "bench-seed", "--owner", "ann", "--repos", str(options.repos), "--data", server.data]
+            subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+        server.start()
+        nginx = Nginx(folder)
+        try:
+            for bench in options.names:
+                globals()[f"bench_{bench}"](server, nginx, folder, options.mib)
+        finally:
+            nginx.process.terminate()
+            server.stop()
+    print("\n| what | figure |\n|---|---|")
+    for what, figure in ROWS:
+        print(f"| {what} | {figure} |")
+
+
+if __name__ == "__main__":
+    main()

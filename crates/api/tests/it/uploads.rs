@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{commit, create};
 
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -45,7 +45,7 @@ async fn put_bytes(client: &Client, uri: &str, data: &[u8]) -> Reply {
 }
 
 /// Uploads by LFS and commits.
-async fn upload(client: &Client, id: &str, path: &str, data: &[u8]) {
+pub async fn upload(client: &Client, id: &str, path: &str, data: &[u8]) {
     let answer = batch(client, id, "upload", json!(["basic"]), data).await.expect(200).json();
     let actions = &answer["objects"][0]["actions"];
     if actions.is_object() {

@@ -69,6 +69,9 @@ impl File {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                bail!("{} is not a folder: name another with --data", data.display())
+            }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))

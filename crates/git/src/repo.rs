@@ -76,13 +76,16 @@ impl Repo {
         place(index, &to_index)
     }
 
-    /// Removes every pack but these.
-    pub fn retain_packs(&self, wanted: &HashSet<&str>) -> Result<(), GitError> {
-        for entry in fs::read_dir(self.packs())? {
-            let path = entry?.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-            if !wanted.contains(stem) {
-                fs::remove_file(&path)?;
+    /// Removes packs whose objects are in others. Whoever reads from them looks again and finds
+    /// the others, as after any `git repack`.
+    pub fn remove_packs(&self, names: &[String]) -> Result<(), GitError> {
+        for name in names {
+            let (pack, index) = self.pack_paths(name);
+            for path in [index, pack] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                    _ => {}
+                }
             }
         }
         Ok(())

@@ -29,22 +29,36 @@ impl Repo {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Walked>, GitError> {
-        let mut lister = Lister { repo: self, recursive, after, limit, found: Vec::new() };
+        let mut lister =
+            Lister { repo: self, recursive, after: after.unwrap_or_default(), limit, found: Vec::new() };
         lister.folder(tree, prefix, 0)?;
-        let mut found = lister.found;
-        // Trees sort "a.b" before "a/x" but after "a": full paths are compared as bytes instead.
-        found.sort_by(|one, two| one.path.as_bytes().cmp(two.path.as_bytes()));
-        found.truncate(limit);
-        Ok(found)
+        Ok(lister.found)
     }
 }
 
 struct Lister<'a> {
     repo: &'a Repo,
     recursive: bool,
-    after: Option<&'a str>,
+    /// Paths up to this one are left out; no path is empty.
+    after: &'a str,
     limit: usize,
     found: Vec<Walked>,
+}
+
+/// What a folder has in the order of full paths: "a", then "a.b", then all of "a/".
+enum Step<'a> {
+    Show(&'a Entry),
+    Enter(&'a Entry),
+}
+
+impl Step<'_> {
+    fn key(&self) -> impl Iterator<Item = u8> {
+        let (entry, slash) = match self {
+            Step::Show(entry) => (entry, None),
+            Step::Enter(entry) => (entry, Some(b'/')),
+        };
+        entry.name.bytes().chain(slash)
+    }
 }
 
 impl Lister<'_> {
@@ -52,42 +66,38 @@ impl Lister<'_> {
         if depth > MAX_DEPTH {
             return Err(GitError::Damaged { oid: tree, what: "folders nested too deep" });
         }
-        for entry in &self.repo.tree(tree)?.entries {
-            let path =
-                if prefix.is_empty() { entry.name.clone() } else { format!("{prefix}/{}", entry.name) };
-            // Git's own order can be ahead of ours by the entries of one folder only, so a full
-            // page plus one whole folder is always enough.
-            if self.found.len() > self.limit && self.is_past(&path) {
+        let tree = self.repo.tree(tree)?;
+        let mut steps: Vec<Step<'_>> = tree.entries.iter().map(Step::Show).collect();
+        if self.recursive {
+            steps.extend(tree.entries.iter().filter(|entry| entry.is_tree()).map(Step::Enter));
+        }
+        steps.sort_by(|one, two| one.key().cmp(two.key()));
+        let path = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+        for step in steps {
+            if self.found.len() >= self.limit {
                 return Ok(());
             }
-            let wanted = self.after.is_none_or(|after| path.as_bytes() > after.as_bytes());
-            if wanted {
-                self.found.push(Walked { path: path.clone(), entry: entry.clone() });
-            }
-            if self.recursive && entry.is_tree() && self.may_hold(&path) {
-                self.folder(entry.oid, &path, depth + 1)?;
+            match step {
+                Step::Show(entry) => self.show(path(&entry.name), entry),
+                Step::Enter(entry) => self.enter(&path(&entry.name), entry.oid, depth)?,
             }
         }
         Ok(())
     }
 
-    /// Can there be something after the cursor below this folder?
-    fn may_hold(&self, folder: &str) -> bool {
-        self.after.is_none_or(|after| {
-            folder.as_bytes() >= after.as_bytes() || after.starts_with(folder) || {
-                // A sibling like "a.b" sorts between "a" and "a/": compare the folder's contents.
-                format!("{folder}/\u{10ffff}").as_bytes() > after.as_bytes()
-            }
-        })
+    fn show(&mut self, path: String, entry: &Entry) {
+        if path.as_str() > self.after {
+            self.found.push(Walked { path, entry: entry.clone() });
+        }
     }
 
-    /// True when this path and all that follow in git's order sort after the page's last entry.
-    fn is_past(&self, path: &str) -> bool {
-        let mut paths: Vec<&[u8]> = self.found.iter().map(|walked| walked.path.as_bytes()).collect();
-        paths.sort_unstable();
-        let last = paths.get(self.limit.saturating_sub(1)).copied().unwrap_or_default();
-        let stem = path.split('/').next().unwrap_or(path);
-        stem.as_bytes() > last && !last.starts_with(stem.as_bytes())
+    /// Lists a folder, unless all of it comes before the page.
+    fn enter(&mut self, path: &str, tree: Oid, depth: usize) -> Result<(), GitError> {
+        let below = format!("{path}/");
+        if below.as_str() > self.after || self.after.starts_with(&below) {
+            self.folder(tree, path, depth + 1)?;
+        }
+        Ok(())
     }
 }
 

@@ -28,21 +28,21 @@ impl Hub {
         if names.len() < 2 {
             return Ok(());
         }
-        let repo = self.materialise(&access).await?;
+        let local = self.materialise(&access).await?;
         let scratch = self.scratch()?;
         let merged = {
-            let (repo, names) = (repo.clone(), names.clone());
+            let (repo, names) = (local.clone(), names.clone());
             tokio::task::spawn_blocking(move || {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 merge_packs(&repo, &names, &scratch)
             })
             .await??
         };
-        let pack = self.store_pack(&repo, &merged).await?;
+        let pack = self.store_pack(&local, &merged).await?;
         crate::crash::point("merge.stored");
         let mut tx = self.db.write().await?;
-        let kept: Vec<String> = names.iter().filter(|name| **name != pack.name).cloned().collect();
-        if !git::remove_packs(&mut tx, &access, &kept).await? {
+        let gone: Vec<String> = names.iter().filter(|name| **name != pack.name).cloned().collect();
+        if !git::remove_packs(&mut tx, &access, &gone).await? {
             return Err(Problem::internal("packs changed while they were merged"));
         }
         git::add_pack(&mut tx, &access, &pack, context.now).await?;
@@ -51,12 +51,12 @@ impl Hub {
             .fact("packs", names.len() as u64)
             .fact("objects", pack.objects);
         crate::crash::point("merge.before");
-        Ok(tx.commit(event).await?)
+        tx.commit(event).await?;
+        Ok(local.remove_packs(&gone)?)
     }
 }
 
-/// All packs but those that are much larger than the rest. Old packs stay in the node's copy
-/// until it is made anew: readers may have them open.
+/// All packs but those that are much larger than the rest.
 fn choose(packs: &mut [git::Pack]) -> Vec<String> {
     packs.sort_by_key(|pack| pack.bytes);
     let mut chosen = Vec::new();

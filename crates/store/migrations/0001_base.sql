@@ -99,11 +99,18 @@ CREATE TABLE term (
 );
 CREATE UNIQUE INDEX term_by_word ON term (kind, word);
 
+-- Where the words of names have which three letters, for looking up parts of words.
+CREATE TABLE term_gram (
+    gram {int} NOT NULL,
+    term_id {int} NOT NULL REFERENCES term (id),
+    PRIMARY KEY (gram, term_id)
+){rowless};
+
 CREATE TABLE repo_term (
     term_id {int} NOT NULL REFERENCES term (id),
     repo_id {int} NOT NULL REFERENCES repo (id) ON DELETE CASCADE,
     PRIMARY KEY (term_id, repo_id)
-);
+){rowless};
 CREATE INDEX repo_term_by_repo ON repo_term (repo_id);
 
 -- Git ----------------------------------------------------------------------------------------

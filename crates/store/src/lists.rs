@@ -9,7 +9,7 @@ use bastide_core::{NamespaceId, RepoId, RepoKind, RepoName, RepoPath, Timestamp,
 use crate::db::{Reader, Row, Value};
 use crate::gate::parse;
 use crate::permit::{Access, Gated, Includes, See};
-use crate::{StoreError, values};
+use crate::{StoreError, search, values};
 
 /// Everything that information about a repository shows.
 #[derive(Debug, Clone)]
@@ -140,7 +140,7 @@ pub struct ListQuery {
 
 /// Words of the dictionary that a piece of text may stand for; with more, matches are so dense
 /// that walking the sort order fills a page at once.
-const MAX_WORDS: usize = 20;
+const MAX_WORDS: usize = 1000;
 
 /// Any one of these terms; `uses` says how many repositories have them, about.
 struct AnyOf {
@@ -169,15 +169,13 @@ async fn wanted_terms(read: &mut Reader, query: &ListQuery) -> Result<Option<Vec
         if word.is_empty() {
             continue;
         }
-        let sql = "SELECT id, uses FROM term WHERE kind = 'name' AND word LIKE $1 LIMIT $2";
-        let rows = read.scan(sql, values![format!("%{word}%"), MAX_WORDS + 1]).await?;
-        if rows.is_empty() {
+        let words = search::words_with(read, word, MAX_WORDS + 1).await?;
+        if words.is_empty() {
             return Ok(None);
         }
-        if rows.len() <= MAX_WORDS {
-            let ids = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
-            let uses = rows.iter().map(|row| row.get::<i64>(1)).sum::<Result<_, _>>()?;
-            wanted.push(AnyOf { ids, uses });
+        if words.len() <= MAX_WORDS {
+            let uses = words.iter().map(|(_, uses)| uses).sum();
+            wanted.push(AnyOf { ids: words.into_iter().map(|(id, _)| id).collect(), uses });
         }
     }
     wanted.sort_by_key(|any| any.uses);
@@ -215,11 +213,23 @@ impl Builder {
     }
 
     fn has_terms(&mut self, any: &AnyOf) {
-        let ids = any.ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
-        self.add(format!(
-            "EXISTS (SELECT 1 FROM repo_term t WHERE t.term_id IN ({ids}) AND t.repo_id = r.id)"
-        ));
+        self.add(format!("EXISTS ({} AND t.repo_id = r.id)", with_terms("t", any)));
     }
+
+    /// Starts from the repositories that have all of these terms: their ids alone are compared,
+    /// and only the rows that are left are read.
+    fn is_among(&mut self, first: &AnyOf, rest: &[AnyOf]) {
+        let mut ids = with_terms("t", first);
+        for any in rest {
+            ids.push_str(&format!(" AND EXISTS ({} AND o.repo_id = t.repo_id)", with_terms("o", any)));
+        }
+        self.add(format!("r.id IN ({ids})"));
+    }
+}
+
+fn with_terms(table: &str, any: &AnyOf) -> String {
+    let ids = any.ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+    format!("SELECT {table}.repo_id FROM repo_term {table} WHERE {table}.term_id IN ({ids})")
 }
 
 fn statement(query: &ListQuery, wanted: &[AnyOf], total: i64) -> (String, Vec<Value>) {
@@ -227,23 +237,18 @@ fn statement(query: &ListQuery, wanted: &[AnyOf], total: i64) -> (String, Vec<Va
     let kind = build.bind(query.kind.as_str());
     let column = query.sort.column();
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let rarest = wanted.first().filter(|any| (any.uses as f64) < walk_cost(wanted, total, query.limit));
+    let rarest =
+        wanted.split_first().filter(|(any, _)| (any.uses as f64) < walk_cost(wanted, total, query.limit));
     // A plus sign or an empty text keeps an engine from walking the index all the same.
-    let order = match rarest {
-        Some(any) => {
-            let ids = any.ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
-            build.add(format!("r.id IN (SELECT t.repo_id FROM repo_term t WHERE t.term_id IN ({ids}))"));
-            build.add(format!("(r.kind || '') = {kind}"));
-            format!("+r.{column}")
-        }
-        None => {
-            build.add(format!("r.kind = {kind}"));
-            format!("r.{column}")
-        }
+    let order = if let Some((first, rest)) = rarest {
+        build.is_among(first, rest);
+        build.add(format!("(r.kind || '') = {kind}"));
+        format!("+r.{column}")
+    } else {
+        wanted.iter().for_each(|any| build.has_terms(any));
+        build.add(format!("r.kind = {kind}"));
+        format!("r.{column}")
     };
-    for any in wanted.iter().skip(usize::from(rarest.is_some())) {
-        build.has_terms(any);
-    }
     plain_conditions(query, &mut build);
     let direction = if query.ascending { "ASC" } else { "DESC" };
     if let Some(cursor) = &query.cursor {

@@ -64,6 +64,7 @@ fn render(sql: &str, sqlite: bool) -> String {
             ("{int}", "INTEGER"),
             ("{real}", "REAL"),
             ("{blob}", "BLOB"),
+            ("{rowless}", " WITHOUT ROWID"),
         ]
     } else {
         [
@@ -72,6 +73,7 @@ fn render(sql: &str, sqlite: bool) -> String {
             ("{int}", "BIGINT"),
             ("{real}", "DOUBLE PRECISION"),
             ("{blob}", "BYTEA"),
+            ("{rowless}", ""),
         ]
     };
     words.iter().fold(sql.to_owned(), |text, (word, meaning)| text.replace(word, meaning))

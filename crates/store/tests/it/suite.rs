@@ -255,6 +255,20 @@ pub async fn lists_find_by_words_and_pages_do_not_overlap(db: &Db) {
     };
     assert_eq!(count(Some(ann.namespace().id)).await, 15);
     assert_eq!(count(Some(bob.namespace().id)).await, expected.len());
+    for (part, number) in [
+        ("m", 24),
+        ("m1", 9),
+        ("m13", 1),
+        ("13", 1),
+        ("ord", 24),
+        ("-wo", 24),
+        ("7-w", 3),
+        ("x", 0),
+        ("m99", 0),
+    ] {
+        let parts = ListQuery { search: vec![part.into()], terms: vec![], limit: 100, ..query.clone() };
+        assert_eq!(lists::find(&mut db.read().await.unwrap(), &parts).await.unwrap().len(), number, "{part}");
+    }
     let nothing = ListQuery { search: vec!["100%".into(), "_".into()], terms: vec![], ..query.clone() };
     assert!(lists::find(&mut db.read().await.unwrap(), &nothing).await.unwrap().is_empty());
 }

@@ -62,12 +62,16 @@ async fn raw(
 
 async fn serve(hub: Hub, caller: Caller, route: RepoRoute, wanted: Wanted) -> Answer<Response> {
     // What is missing is told to everybody who may see the repository, contents are not.
-    let seen = caller.repo::<See>(&hub, &route.path).await?;
+    let readable = caller.repo::<Read>(&hub, &route.path).await;
+    let seen = match &readable {
+        Ok(access) => access.lower::<See>(),
+        Err(_) => caller.repo::<See>(&hub, &route.path).await?,
+    };
     let (commit, path) = hub.resolve_tail(&seen, &route.tail).await.map_err(|problem| match problem {
         Problem::EntryNotFound { message, .. } => Problem::EntryNotFound { message, commit: None },
         other => other,
     })?;
-    let access = caller.repo::<Read>(&hub, &route.path).await?;
+    let access = readable?;
     let facts = hub.file_facts(&access, commit, path, wanted.raw).await?;
     let range = match wanted.headers.get(header::RANGE).and_then(|value| value.to_str().ok()) {
         Some(text) => parse_range(text, facts.size)?,

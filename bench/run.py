@@ -2,7 +2,8 @@
 
     python3 bench/run.py [--mib 1024] [--repos 0] [name ...]
 
-Names: download, lfs, xet, requests, lists, commits. Needs nginx, apache2-utils and curl (Debian), and a Python that has
+Names: download, lfs, xet, requests, lists, commits, growth. `--repos` fills the database first; `growth` compares a hub
+with 1,000 repositories and one with as many as `--repos` says, in turn. Needs nginx, apache2-utils and curl (Debian), and a Python that has
 huggingface_hub and hf_xet for `xet` and `commits` (`./test clients` makes one under .cache).
 """
 
@@ -29,6 +30,7 @@ from hub_process import BINARY, ROOT, Server, free_port, prepare  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
 CLIENT = ROOT / ".cache/venv-hub-2.4/bin/python"
+LOAD = 30_000
 ROWS: list[tuple[str, str]] = []
 
 
@@ -71,6 +73,11 @@ class Nginx:
         found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
         self.pids = [int(pid) for pid in found.stdout.split()]
         self.url = f"http://127.0.0.1:{self.port}"
+
+
+def seed(server: Server, repos: int) -> None:
+    words = [BINARY, "bench-seed", "--owner", "ann", "--repos", str(repos), "--data", server.data]
+    subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
 
 
 def call(server: Server, path: str, body: object = None, method: str | None = None, data: bytes | None = None):
@@ -237,14 +244,31 @@ def bench_xet(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> N
     measured(f"upload, {edits} scattered edits of 64 KiB", "up", repo, str(path))
 
 
-def load(url: str, token: str | None, method: str = "GET", count: int = 40_000) -> tuple[float, str, str]:
+def load(url: str, token: str | None, method: str = "GET", count: int = LOAD) -> tuple[float, float, float]:
     """Requests a second, p50 and p99 in ms, at 32 connections that are kept alive."""
-    words = ["ab", "-q", "-k", "-c", "32", "-n", str(count)] + (["-i"] if method == "HEAD" else [])
-    words += ["-H", f"Authorization: Bearer {token}"] if token else []
-    out = subprocess.run([*words, url], capture_output=True, text=True, check=True).stdout
-    assert "Non-2xx" not in out, out
-    rate = float(re.search(r"Requests per second:\s+([\d.]+)", out)[1])
-    return rate, re.search(r" 50%\s+(\d+)", out)[1], re.search(r" 99%\s+(\d+)", out)[1]
+    with tempfile.NamedTemporaryFile() as table:
+        words = ["ab", "-q", "-k", "-c", "32", "-n", str(count), "-e", table.name]
+        words += (["-i"] if method == "HEAD" else []) + (["-H", f"Authorization: Bearer {token}"] if token else [])
+        out = subprocess.run([*words, url], capture_output=True, text=True, check=True).stdout
+        assert "Non-2xx" not in out, out
+        lines = pathlib.Path(table.name).read_text().splitlines()[1:]
+        times = {int(percent): float(time) for percent, time in (line.split(",") for line in lines)}
+    return float(re.search(r"Requests per second:\s+([\d.]+)", out)[1]), times[50], times[99]
+
+
+REQUESTS = (
+    ("HEAD resolve of a large file", "HEAD", "/{repo}/resolve/main/weights.bin"),
+    ("HEAD resolve of a small file", "HEAD", "/{repo}/resolve/main/.gitattributes"),
+    ("whoami-v2", "GET", "/api/whoami-v2"),
+    ("GET /api/models/{id}", "GET", "/api/models/{repo}"),
+)
+LISTS = (
+    ("list by trending", "?limit=20"),
+    ("list by a tag, by downloads", "?filter=tag3&sort=downloads&limit=20"),
+    ("list by two tags", "?filter=tag3&filter=tag17&limit=20"),
+    ("search by name", "?search=w12&limit=20"),
+    ("search by a rare name", "?search=99999&limit=20"),
+)
 
 
 def bench_requests(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
@@ -252,34 +276,50 @@ def bench_requests(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int)
     repo = create(server, "requests")
     path = random_file(folder / "small.bin", 1)
     lfs_upload(server, repo, "weights.bin", path)
-    for name, method, where in (
-        ("HEAD resolve of a large file", "HEAD", f"/{repo}/resolve/main/weights.bin"),
-        ("HEAD resolve of a small file", "HEAD", f"/{repo}/resolve/main/.gitattributes"),
-        ("whoami-v2", "GET", "/api/whoami-v2"),
-        ("GET /api/models/{id}", "GET", f"/api/models/{repo}"),
-    ):
-        theirs, *_ = load(nginx.url + "/small", None, method)
-        before = cpu(server.process.pid)
-        rate, p50, p99 = load(server.url + where, server.token, method)
-        micros = (cpu(server.process.pid) - before) / 40_000 * 1e6
-        figure = f"{rate / theirs:.2f} of nginx, {rate:.0f}/s, {micros:.0f} us CPU, p50 {p50} ms, p99 {p99} ms"
+    for name, method, where in REQUESTS:
+        where = where.format(repo=repo)
+        before, runs = cpu(server.process.pid), []
+        for _ in range(5):
+            theirs, *_ = load(nginx.url + "/small", None, method)
+            runs.append((*load(server.url + where, server.token, method), theirs))
+        used = (cpu(server.process.pid) - before) / (len(runs) * LOAD)
+        rate, p50, p99, theirs = sorted(runs, key=lambda run: run[0] / run[3])[len(runs) // 2]
+        figure = f"{rate / theirs:.2f} of nginx ({rate:.0f}/s), {used * 1e6:.0f} us CPU, p50 {p50:.2f} ms, p99 {p99:.2f} ms"
         report(name, figure)
 
 
+def bench_growth(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
+    """The same requests to a small hub and to this one, in turn: what size alone adds."""
+    (folder / "little").mkdir()
+    little = prepare(folder / "little")
+    seed(little, 1000)
+    little.start()
+    path = random_file(folder / "growth.bin", 1)
+    for side in (little, server):
+        lfs_upload(side, create(side, "growth"), "weights.bin", path)
+    for name, method, where in REQUESTS:
+        url = where.format(repo="ann/growth")
+        runs = [[load(side.url + url, side.token, method)[1] for side in (little, server)] for _ in range(7)]
+        small, big = (sorted(times)[3] for times in zip(*runs))
+        report(f"{name}: p50 in a large database", f"{big / small:.2f} of that with 1,000 repositories")
+    for name, query in LISTS:
+        small, big = (list_times(side, query)[30] for side in (little, server))
+        report(f"{name}: p50 in a large database", f"{big / small:.2f} of that with 1,000 repositories")
+    little.stop()
+
+
+def list_times(server: Server, query: str) -> list[float]:
+    times = []
+    for _ in range(60):
+        started = time.monotonic()
+        call(server, f"/api/models{query}")
+        times.append((time.monotonic() - started) * 1000)
+    return sorted(times)
+
+
 def bench_lists(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
-    for name, query in (
-        ("list by trending", "?limit=20"),
-        ("list by a tag, by downloads", "?filter=tag3&sort=downloads&limit=20"),
-        ("list by two tags", "?filter=tag3&filter=tag17&limit=20"),
-        ("search by name", "?search=w12&limit=20"),
-        ("search by a rare name", "?search=99999&limit=20"),
-    ):
-        times = []
-        for _ in range(60):
-            started = time.monotonic()
-            call(server, f"/api/models{query}")
-            times.append((time.monotonic() - started) * 1000)
-        times.sort()
+    for name, query in LISTS:
+        times = list_times(server, query)
         report(name, f"p50 {times[30]:.1f} ms, p99 {times[59]:.1f} ms")
 
 
@@ -322,8 +362,7 @@ def main() -> None:
         folder = pathlib.Path(name)
         server = prepare(folder)
         if options.repos:
-            words = [BINARY, "bench-seed", "--owner", "ann", "--repos", str(options.repos), "--data", server.data]
-            subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+            seed(server, options.repos)
         server.start()
         nginx = Nginx(folder)
         try:

@@ -10,9 +10,10 @@ mod user;
 
 use std::process::ExitCode;
 
-use bastide_core::{Context, Name};
+use bastide_core::Name;
 use bastide_hub::Hub;
 use bastide_hub::access::{Access, Admin, Namespace};
+use bastide_ledger::context::{self, Context};
 use clap::{Parser, Subcommand};
 
 use crate::config::{Location, Settings};
@@ -94,7 +95,7 @@ async fn bench_seed(location: &Location, owner: &Name, repos: u64) -> anyhow::Re
 /// An existing hub and the operator, who is at its machine.
 async fn operator(location: &Location) -> anyhow::Result<(Hub, Context)> {
     let hub = open::hub(&Settings::new(location, None)?, false).await?;
-    let context = Context::operator(hub.clock());
+    let context = context::operator(hub.clock());
     Ok((hub, context))
 }
 

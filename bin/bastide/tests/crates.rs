@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hub", &["core", "store", "ledger", "vault", "blobs", "xet", "git", "inspect"]),
     ("api", &["core", "hub"]),
     ("web", &["hub"]),
-    ("testkit", &["core", "hub", "api", "store", "vault", "blobs", "git"]),
+    ("testkit", &["core", "hub", "api", "store", "ledger", "vault", "blobs", "git"]),
     ("bastide", &["core", "hub", "api", "web", "store", "ledger", "vault", "blobs", "git"]),
 ];
 

@@ -129,7 +129,7 @@ async fn xet_batch(
         "X-Xet-Cas-Url": token.cas_url,
         "X-Xet-Access-Token": token.text,
         "X-Xet-Token-Expiration": token.expires.to_string(),
-        "X-Xet-Session-Id": caller.context.request_id,
+        "X-Xet-Session-Id": caller.context.origin().request_id,
     });
     let mut objects = Vec::with_capacity(body.objects.len());
     for asked in &body.objects {
@@ -169,7 +169,7 @@ fn upload_json(object: LfsObject, plan: UploadPlan) -> Value {
 /// A link of ours: its object, and the caller behind it.
 struct Link<L> {
     object: LfsObject,
-    context: bastide_core::Context,
+    context: bastide_hub::Context,
     access: bastide_hub::access::Access<L>,
 }
 

@@ -94,7 +94,7 @@ async fn delete(
     caller: Caller,
     JsonBody(body): JsonBody<DeleteBody>,
 ) -> Answer<&'static str> {
-    let own = || match &caller.context.actor {
+    let own = || match &caller.context.actor() {
         bastide_core::Actor::User { name, .. } => Ok(name.to_string()),
         _ => Err(Problem::SignInNeeded),
     };

@@ -1,6 +1,5 @@
-//! Who asks, by which credential, from where, and when: goes into every operation.
+//! Who acts, how they proved it, and what time it is.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -55,48 +54,4 @@ impl Clock {
 fn system_now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-#[derive(Debug, Clone)]
-pub struct Context {
-    pub actor: Actor,
-    pub credential: Credential,
-    pub request_id: String,
-    pub address: Option<IpAddr>,
-    pub user_agent: Option<String>,
-    pub now: Timestamp,
-}
-
-impl Context {
-    /// A job of ours.
-    pub fn system(job: &'static str, clock: &Clock) -> Self {
-        Self::local(Actor::System(job), clock)
-    }
-
-    /// A person at the command line.
-    pub fn operator(clock: &Clock) -> Self {
-        Self::local(Actor::Operator, clock)
-    }
-
-    fn local(actor: Actor, clock: &Clock) -> Self {
-        Self {
-            actor,
-            credential: Credential::Local,
-            request_id: String::new(),
-            address: None,
-            user_agent: None,
-            now: clock.now(),
-        }
-    }
-
-    pub fn user_id(&self) -> Option<NamespaceId> {
-        match &self.actor {
-            Actor::User { id, .. } => Some(*id),
-            Actor::Anonymous | Actor::System(_) | Actor::Operator => None,
-        }
-    }
-
-    pub fn is_anonymous(&self) -> bool {
-        self.actor == Actor::Anonymous
-    }
 }

@@ -1,4 +1,4 @@
-//! The words of Bastide as types: ids, names, paths, hashes, roles, limits, and who is asking.
+//! The words of Bastide as types: ids, names, paths, hashes, roles, limits, and who acts.
 //!
 //! No I/O and no async. Everything that comes from outside is parsed here, at the border, into
 //! a type that cannot be wrong; inner code has no "if valid".
@@ -13,7 +13,7 @@ pub mod refs;
 pub mod role;
 pub mod time;
 
-pub use context::{Actor, Clock, Context, Credential};
+pub use context::{Actor, Clock, Credential};
 pub use hash::{Oid, Sha256, XetHash};
 pub use id::{NamespaceId, RepoId, TokenId};
 pub use name::{Name, RepoKind, RepoName, RepoPath};

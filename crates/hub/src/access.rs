@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use bastide_core::{
-    Actor, Context, Credential, Name, NamespaceId, RepoId, RepoPath, Role, TokenRole, Visibility,
-};
+use bastide_core::{Actor, Credential, Name, NamespaceId, RepoId, RepoPath, Role, TokenRole, Visibility};
+use bastide_ledger::Context;
 use bastide_store::gate::{self, NamespaceFacts, RepoFacts};
 use bastide_store::permit::{self, Gated, Rank, Repo};
 
@@ -69,7 +68,7 @@ impl Gate<'_> {
 
     /// Says what is too low, the token or the role: the two have different cures.
     fn too_low(&self, what: &str) -> String {
-        match self.context.credential {
+        match self.context.credential() {
             Credential::Token { role: TokenRole::Read, .. } => {
                 format!("Your token has the role 'read': use one with the role 'write' for {what}.")
             }
@@ -101,7 +100,7 @@ impl Gate<'_> {
 
     /// The caller's own namespace.
     pub async fn own_namespace<L: Level>(&self) -> Result<Access<L, Namespace>, Problem> {
-        match &self.context.actor {
+        match &self.context.actor() {
             Actor::User { name, .. } => self.namespace(name).await,
             Actor::Anonymous | Actor::System(_) | Actor::Operator => Err(Problem::SignInNeeded),
         }
@@ -110,14 +109,14 @@ impl Gate<'_> {
 
 /// What a caller may do with a repository; `None` when it must not know that there is one.
 fn repo_rank(context: &Context, repo: &Repo, role: Option<Role>) -> Option<Rank> {
-    let user = match context.actor {
+    let user = match context.actor() {
         Actor::System(_) | Actor::Operator => return Some(Rank::Admin),
         Actor::Anonymous => None,
-        Actor::User { id, .. } => Some(id),
+        Actor::User { id, .. } => Some(*id),
     };
     let standing = user.and_then(|user| standing(user, repo, role));
     let rank = standing.max(by_visibility(repo, user.is_some()))?;
-    Some(rank.min(cap(&context.credential)))
+    Some(rank.min(cap(context.credential())))
 }
 
 /// What somebody may do as owner or as member of the organisation.
@@ -155,10 +154,10 @@ const fn cap(credential: &Credential) -> Rank {
 
 /// What a caller may do with a namespace. `Write` is "make repositories in it".
 fn namespace_rank(context: &Context, namespace: &Namespace, role: Option<Role>) -> Rank {
-    let rank = match context.actor {
+    let rank = match context.actor() {
         Actor::System(_) | Actor::Operator => return Rank::Admin,
         Actor::Anonymous => Rank::See,
-        Actor::User { id, .. } if namespace.id == id => Rank::Admin,
+        Actor::User { id, .. } if namespace.id == *id => Rank::Admin,
         Actor::User { .. } => match role {
             None | Some(Role::NoAccess) => Rank::See,
             Some(Role::Read) => Rank::Read,
@@ -166,13 +165,14 @@ fn namespace_rank(context: &Context, namespace: &Namespace, role: Option<Role>) 
             Some(Role::Admin) => Rank::Admin,
         },
     };
-    rank.min(cap(&context.credential))
+    rank.min(cap(context.credential()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bastide_core::{Clock, RepoKind, Timestamp, TokenId};
+    use bastide_core::{RepoKind, Timestamp, TokenId};
+    use bastide_ledger::context::{self, Origin};
 
     const ANN: NamespaceId = NamespaceId::from_i64(1);
     const BOB: NamespaceId = NamespaceId::from_i64(2);
@@ -193,15 +193,14 @@ mod tests {
     }
 
     fn asks(user: Option<NamespaceId>, role: TokenRole) -> Context {
-        let mut context = Context::operator(&Clock::System);
-        (context.actor, context.credential) = match user {
+        let (actor, credential) = match user {
             None => (Actor::Anonymous, Credential::None),
             Some(id) => (
                 Actor::User { id, name: "someone".parse().unwrap() },
                 Credential::Token { id: TokenId::from_i64(1), role },
             ),
         };
-        context
+        context::request(actor, credential, Origin::default(), Timestamp::from_millis(0))
     }
 
     #[test]

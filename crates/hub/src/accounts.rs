@@ -1,6 +1,7 @@
 //! Users and organisations.
 
-use bastide_core::{Context, Credential, Name, NamespaceId, Role, Visibility};
+use bastide_core::{Credential, Name, NamespaceId, Role, Visibility};
+use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::accounts::{self, NewNamespace, TokenRow};
 pub use bastide_store::accounts::{Account, Membership};
@@ -32,7 +33,7 @@ pub struct WhoAmI {
 
 /// Only the operator makes accounts for now; a request from the network is refused.
 pub(crate) fn require_operator(context: &Context) -> Result<(), Problem> {
-    match context.actor {
+    match context.actor() {
         bastide_core::Actor::Operator => Ok(()),
         _ => Err(Problem::Forbidden("only this hub's operator can do this, on its command line".into())),
     }
@@ -44,7 +45,7 @@ impl Hub {
         check_email(&new.email)?;
         let full_name = new.full_name.as_deref().unwrap_or(new.name.as_str());
         check_full_name(full_name)?;
-        let id = NamespaceId::new(context.now);
+        let id = NamespaceId::new(context.now());
         let row = NewNamespace {
             id,
             name: &new.name,
@@ -52,7 +53,7 @@ impl Hub {
             full_name,
             email: Some(&new.email),
             is_admin: new.is_admin,
-            now: context.now,
+            now: context.now(),
         };
         let mut tx = self.db.write().await?;
         accounts::add_namespace(&mut tx, &row).await.map_err(|error| taken(error, &new.name))?;
@@ -74,7 +75,7 @@ impl Hub {
             return Err(Problem::Invalid(format!("{} is an organization", user.namespace().name)));
         }
         let mut tx = self.db.write().await?;
-        accounts::set_disabled(&mut tx, user, Some(context.now)).await?;
+        accounts::set_disabled(&mut tx, user, Some(context.now())).await?;
         let event = NewEvent::new(context, Action::UserDisable).subject(
             "user",
             Some(user.namespace().id.as_i64()),
@@ -94,7 +95,7 @@ impl Hub {
         if owner.namespace().is_organization {
             return Err(Problem::Invalid("the owner of an organization is a user".into()));
         }
-        let id = NamespaceId::new(context.now);
+        let id = NamespaceId::new(context.now());
         let row = NewNamespace {
             id,
             name,
@@ -102,11 +103,11 @@ impl Hub {
             full_name: name.as_str(),
             email: None,
             is_admin: false,
-            now: context.now,
+            now: context.now(),
         };
         let mut tx = self.db.write().await?;
         accounts::add_namespace(&mut tx, &row).await.map_err(|error| taken(error, name))?;
-        accounts::add_first_admin(&mut tx, id, owner, context.now).await?;
+        accounts::add_first_admin(&mut tx, id, owner, context.now()).await?;
         let event = NewEvent::new(context, Action::OrgCreate)
             .subject("org", Some(id.as_i64()), name.as_str())
             .fact("owner", owner.namespace().name.as_str());
@@ -136,7 +137,7 @@ impl Hub {
                 return Err(Problem::Invalid("an organization keeps at least one admin".into()));
             }
         }
-        if !accounts::set_member(&mut tx, org, member.id, role, context.now).await? {
+        if !accounts::set_member(&mut tx, org, member.id, role, context.now()).await? {
             return Err(Problem::NotFound(format!("{user} is not a member of {}", org.namespace().name)));
         }
         let action = if role.is_some() { Action::OrgMemberSet } else { Action::OrgMemberRemove };
@@ -166,8 +167,8 @@ impl Hub {
         let mut read = self.db.read().await?;
         let account = accounts::account_of(&mut read, &access).await?.ok_or(Problem::BadToken)?;
         let memberships = accounts::memberships(&mut read, &access).await?;
-        let token = match context.credential {
-            Credential::Token { id, .. } => accounts::token_of(&mut read, &access, id).await?,
+        let token = match context.credential() {
+            Credential::Token { id, .. } => accounts::token_of(&mut read, &access, *id).await?,
             Credential::None | Credential::Local => None,
         };
         Ok(WhoAmI { account, memberships, token })
@@ -205,7 +206,7 @@ impl Hub {
     ) -> Result<(), Problem> {
         require_operator(context)?;
         let mut tx = self.db.write().await?;
-        bastide_store::seed::seed(&mut tx, owner, numbers.clone(), context.now).await?;
+        bastide_store::seed::seed(&mut tx, owner, numbers.clone(), context.now()).await?;
         let event = NewEvent::new(context, Action::RepoCreate)
             .subject("namespace", Some(owner.namespace().id.as_i64()), owner.namespace().name.as_str())
             .fact("seeded", numbers.end - numbers.start);

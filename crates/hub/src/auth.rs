@@ -2,22 +2,14 @@
 //! at every use, never cached: a revoked token is dead at its next request.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use bastide_core::{Actor, Context, Credential, Timestamp, TokenId};
+use bastide_core::{Actor, Credential, Timestamp, TokenId};
+use bastide_ledger::context::{self, Context, Origin};
 use bastide_store::gate::{self, TokenFacts};
 
 use crate::tokens::TokenText;
 use crate::{Hub, Problem};
-
-/// Where a request came from.
-#[derive(Debug, Clone, Default)]
-pub struct Origin {
-    pub request_id: String,
-    pub address: Option<IpAddr>,
-    pub user_agent: Option<String>,
-}
 
 /// A token's last use is kept to this precision.
 const LAST_USE_PRECISION_MS: i64 = 60_000;
@@ -44,7 +36,7 @@ impl Hub {
     pub async fn authenticate(&self, token: Option<&str>, origin: Origin) -> Result<Context, Problem> {
         let now = self.clock.now();
         let Some(text) = token else {
-            return Ok(context(Actor::Anonymous, Credential::None, origin, now));
+            return Ok(context::request(Actor::Anonymous, Credential::None, origin, now));
         };
         let text = TokenText::parse(text).ok_or(Problem::BadToken)?;
         let mut read = self.db.read().await?;
@@ -69,7 +61,12 @@ impl Hub {
         let token = token.filter(|token| is_alive(token, now)).ok_or(Problem::BadToken)?;
         self.last_uses.note(&token, now);
         let credential = Credential::Token { id: token.id, role: token.role };
-        Ok(context(Actor::User { id: token.user_id, name: token.user_name }, credential, origin, now))
+        Ok(context::request(
+            Actor::User { id: token.user_id, name: token.user_name },
+            credential,
+            origin,
+            now,
+        ))
     }
 
     /// Writes the last uses of tokens down.
@@ -84,9 +81,4 @@ impl Hub {
 
 fn is_alive(token: &TokenFacts, now: Timestamp) -> bool {
     token.revoked_at.is_none() && !token.user_disabled && token.expires_at.is_none_or(|end| now < end)
-}
-
-fn context(actor: Actor, credential: Credential, origin: Origin, now: Timestamp) -> Context {
-    let Origin { request_id, address, user_agent } = origin;
-    Context { actor, credential, request_id, address, user_agent, now }
 }

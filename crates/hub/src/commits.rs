@@ -4,11 +4,12 @@
 use bastide_core::limits::{
     MAX_COMMIT_MESSAGE, MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE, MAX_REGULAR_FILE_BYTES,
 };
-use bastide_core::{Actor, Context, EntryPath, Oid, RefName, Sha256, Timestamp};
+use bastide_core::{Actor, EntryPath, Oid, RefName, Sha256, Timestamp};
 use bastide_git::{
     Edit, Edited, GitError, Mode, NewCommit, Op, PackWriter, Person, Pointer, Repo, edit_tree,
 };
 use bastide_inspect::attributes::{self, Attributes};
+use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git::{self, ChangeRow, CommitRow, Pack};
 use bastide_store::jobs::{self, NewJob};
@@ -166,7 +167,7 @@ impl Hub {
         let repo = self.materialise(access).await?;
         let message = message(header);
         let author = author(context);
-        let now = context.now;
+        let now = context.now();
         let scratch = self.scratch()?;
         let large = builder.large.iter().map(|(_, sha256, _)| *sha256).collect();
         let work = {
@@ -223,22 +224,22 @@ impl Hub {
             prepared.changes.iter().map(|(path, object)| ChangeRow { path, object: *object }).collect();
         let mut tx = self.db.write().await?;
         let new = Target::commit(prepared.commit);
-        if !refs::swap(&mut tx, access, target, head, Some(new), context.now).await? {
+        if !refs::swap(&mut tx, access, target, head, Some(new), context.now()).await? {
             return Err(Problem::Stale);
         }
         for sha256 in &prepared.large {
-            if !xet::touch_file(&mut tx, access, *sha256, context.now).await? {
+            if !xet::touch_file(&mut tx, access, *sha256, context.now()).await? {
                 return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
             }
         }
-        git::add_pack(&mut tx, access, &prepared.pack, context.now).await?;
+        git::add_pack(&mut tx, access, &prepared.pack, context.now()).await?;
         git::add_commit(&mut tx, access, row, &changes).await?;
-        repos::touch(&mut tx, access, context.now).await?;
+        repos::touch(&mut tx, access, context.now()).await?;
         if let Some(metadata) = &metadata {
             self.store_metadata(&mut tx, access, metadata).await?;
         }
         if git::pack_count(&mut tx, access).await? > MERGE_PACKS_FROM {
-            jobs::enqueue(&mut tx, context.now, merge_job(access, context.now)).await?;
+            jobs::enqueue(&mut tx, context.now(), merge_job(access, context.now())).await?;
         }
         let event = NewEvent::new(context, Action::CommitCreate)
             .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
@@ -342,7 +343,7 @@ fn message(header: &CommitHeader) -> String {
 
 /// Who a commit says it is from. Addresses stay private.
 pub(crate) fn author(context: &Context) -> Person {
-    let name = match &context.actor {
+    let name = match context.actor() {
         Actor::User { name, .. } => name.to_string(),
         Actor::System(_) | Actor::Operator | Actor::Anonymous => "bastide".to_owned(),
     };

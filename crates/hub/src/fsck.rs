@@ -1,8 +1,8 @@
 //! The walk over everything: does each row have its bytes, does each file have its chunks, does
 //! each commit have its objects, does everything hash to its name.
 
-use bastide_core::Context;
 use bastide_git::Cache;
+use bastide_ledger::Context;
 use bastide_store::{collect, git, refs, xet};
 use bastide_xet::plan;
 use bastide_xet::xorb::validate;

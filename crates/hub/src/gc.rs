@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bastide_blobs::Class;
-use bastide_core::{Context, Sha256};
+use bastide_core::Sha256;
 use bastide_git::Pointer;
+use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::{collect, git, refs};
 
@@ -55,7 +56,7 @@ impl Hub {
 
     async fn collect_repo(&self, context: &Context, access: &Access<Admin>) -> Result<u64, Problem> {
         // Before the walk: what is committed after it counts as touched.
-        let before = context.now.plus_seconds(-self.config.gc_grace_seconds);
+        let before = context.now().plus_seconds(-self.config.gc_grace_seconds);
         let used = self.used_content(access).await?;
         let mut tx = self.db.write().await?;
         let dropped = collect::drop_unused(&mut tx, access, &used, before).await?;
@@ -94,8 +95,8 @@ impl Hub {
 
     async fn condemn(&self, context: &Context, done: &mut Collected) -> Result<(), Problem> {
         let mut tx = self.db.write().await?;
-        done.condemned = collect::condemn(&mut tx, context.now).await?;
-        done.dropped += collect::drop_uploads(&mut tx, context.now).await?;
+        done.condemned = collect::condemn(&mut tx, context.now()).await?;
+        done.dropped += collect::drop_uploads(&mut tx, context.now()).await?;
         if done.condemned > 0 {
             let event = NewEvent::new(context, Action::GcCondemn)
                 .subject("xorbs", None, "")
@@ -106,7 +107,7 @@ impl Hub {
     }
 
     async fn remove_condemned(&self, context: &Context, done: &mut Collected) -> Result<(), Problem> {
-        let before = context.now.plus_seconds(-self.config.gc_grace_seconds);
+        let before = context.now().plus_seconds(-self.config.gc_grace_seconds);
         for xorb in collect::condemned(&mut self.db.read().await?, before).await? {
             let mut tx = self.db.write().await?;
             if !collect::remove_xorb(&mut tx, xorb.id).await? {

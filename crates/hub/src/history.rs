@@ -1,8 +1,9 @@
 //! Refs and history: branches, tags, lists of commits, squashing.
 
 use bastide_core::limits::MAX_COMMIT_MESSAGE;
-use bastide_core::{Context, Oid, RefName, Timestamp};
+use bastide_core::{Oid, RefName, Timestamp};
 use bastide_git::{GitError, NewCommit, PackWriter, Tag};
+use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git::{self, ChangeRow, CommitRow};
 use bastide_store::refs::{self, Ref, Target};
@@ -68,7 +69,7 @@ impl Hub {
             return Err(already(name));
         }
         let old = old.map(|old| old.target);
-        if !refs::swap(&mut tx, access, name, old, Some(Target::commit(start)), context.now).await? {
+        if !refs::swap(&mut tx, access, name, old, Some(Target::commit(start)), context.now()).await? {
             return Err(Problem::Stale);
         }
         Ok(tx.commit(ref_event(context, Action::BranchCreate, access, name, Some(start))).await?)
@@ -94,11 +95,11 @@ impl Hub {
         let target = annotated.as_ref().map_or(commit, |(tag, _)| *tag);
         let mut tx = self.db.write().await?;
         let new = Target { target, commit };
-        if !refs::swap(&mut tx, access, name, None, Some(new), context.now).await? {
+        if !refs::swap(&mut tx, access, name, None, Some(new), context.now()).await? {
             return Err(already(name));
         }
         if let Some((_, pack)) = &annotated {
-            git::add_pack(&mut tx, access, pack, context.now).await?;
+            git::add_pack(&mut tx, access, pack, context.now()).await?;
         }
         Ok(tx.commit(ref_event(context, Action::TagCreate, access, name, Some(commit))).await?)
     }
@@ -112,7 +113,7 @@ impl Hub {
         message: String,
     ) -> Result<(Oid, git::Pack), Problem> {
         let repo = self.materialise(access).await?;
-        let (scratch, tagger, time) = (self.scratch()?, author(context), context.now);
+        let (scratch, tagger, time) = (self.scratch()?, author(context), context.now());
         let name = name.short().to_owned();
         let written = tokio::task::spawn_blocking(move || {
             let mut pack = PackWriter::new(&scratch)?;
@@ -137,7 +138,7 @@ impl Hub {
         let mut tx = self.db.write().await?;
         let old = refs::get(&mut tx, access, name).await?;
         let old = old.ok_or_else(|| Problem::RevisionNotFound(name.short().to_owned()))?;
-        if !refs::swap(&mut tx, access, name, Some(old.target), None, context.now).await? {
+        if !refs::swap(&mut tx, access, name, Some(old.target), None, context.now()).await? {
             return Err(Problem::Stale);
         }
         let action = if name.is_tag() { Action::TagDelete } else { Action::BranchDelete };
@@ -162,7 +163,7 @@ impl Hub {
             return Err(Problem::Invalid(format!("a message has at most {MAX_COMMIT_MESSAGE} bytes")));
         }
         let repo = self.materialise(access).await?;
-        let (scratch, person, now) = (self.scratch()?, author(context), context.now);
+        let (scratch, person, now) = (self.scratch()?, author(context), context.now());
         let written = {
             let (repo, person, message) = (repo.clone(), person.clone(), message.clone());
             tokio::task::spawn_blocking(move || {

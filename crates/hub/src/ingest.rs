@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 
 use bastide_blobs::Staged;
-use bastide_core::{Context, Sha256, XetHash};
+use bastide_core::{Sha256, XetHash};
+use bastide_ledger::Context;
 use bastide_store::xet;
 use bastide_xet::chunk::Chunker;
 use bastide_xet::file::{Term, push_term};

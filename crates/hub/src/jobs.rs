@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bastide_core::Context;
+use bastide_ledger::context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::jobs::{self, Job};
 
@@ -51,7 +51,7 @@ impl Hub {
         tracing::warn!(kind = job.kind, key = job.key, attempts = job.attempts, ?problem, "job failed");
         let again = jobs::fail(&self.db, job, &format!("{problem:?}"), self.clock.now()).await?;
         if !again {
-            let context = Context::system("jobs", &self.clock);
+            let context = context::system("jobs", &self.clock);
             let event = NewEvent::new(&context, Action::JobFailed)
                 .subject("job", Some(job.id.as_i64()), &job.kind)
                 .fact("key", job.key.as_str());

@@ -1,6 +1,6 @@
 //! The book, from outside: verifying it, exporting it, signing checkpoints.
 
-use bastide_core::Context;
+use bastide_ledger::Context;
 use bastide_ledger::{Checkpoint, Frontier, SigningKey, VerifyingKey, sign_checkpoint, verify_checkpoint};
 use bastide_store::ledger::{self, StoredCheckpoint, StoredEvent};
 use bastide_store::{Reader, jobs};

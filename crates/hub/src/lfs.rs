@@ -2,7 +2,8 @@
 //! the same store as Xet uploads.
 
 use bastide_core::limits::{MAX_FILE_BYTES, SIGNED_LINK_SECONDS, UPLOAD_LINK_SECONDS};
-use bastide_core::{Context, RepoId, Sha256, id::RowId};
+use bastide_core::{RepoId, Sha256, id::RowId};
+use bastide_ledger::Context;
 use bastide_store::lfs::{self, Part, Upload};
 use bastide_store::xet;
 use bastide_xet::file::{CheckedFile, decode_terms, encode_terms};
@@ -11,12 +12,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::access::{Access, Read, Write};
-use crate::auth::Origin;
 use crate::large::LargeStream;
 use crate::links::{ShownLink, Signature};
 use crate::reads::Delivery;
 use crate::repos::repo_event;
-use crate::{Hub, Problem};
+use crate::{Hub, Origin, Problem};
 use bastide_ledger::Action;
 
 /// Parts of one upload.
@@ -161,11 +161,11 @@ impl Hub {
     ) -> Result<UploadPlan, Problem> {
         let least = self.config.lfs_multipart_bytes.clamp(1, MIN_PART_BYTES);
         let part_bytes = object.size.div_ceil(MAX_PARTS).max(least);
-        let id = RowId::new(context.now);
+        let id = RowId::new(context.now());
         let upload = Upload { id, oid: object.oid, size: object.size, part_bytes };
-        let expires = context.now.plus_seconds(UPLOAD_LINK_SECONDS);
+        let expires = context.now().plus_seconds(UPLOAD_LINK_SECONDS);
         let mut tx = self.db.write().await?;
-        lfs::begin(&mut tx, access, &upload, context.now, expires).await?;
+        lfs::begin(&mut tx, access, &upload, context.now(), expires).await?;
         let event = repo_event(context, Action::UploadBegin, access.repo_id(), &access.repo().path)
             .fact("sha256", object.oid.to_string())
             .fact("bytes", object.size);
@@ -211,7 +211,7 @@ impl Hub {
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
-        let found = lfs::upload(&mut self.db.read().await?, access, upload, context.now).await?;
+        let found = lfs::upload(&mut self.db.read().await?, access, upload, context.now()).await?;
         let found =
             found.ok_or_else(|| Problem::NotFound("there is no such upload, or it has ended".into()))?;
         let size =
@@ -237,7 +237,7 @@ impl Hub {
         tags: &[(u64, String)],
     ) -> Result<(), Problem> {
         let mut read = self.db.read().await?;
-        let found = lfs::upload(&mut read, access, upload, context.now).await?;
+        let found = lfs::upload(&mut read, access, upload, context.now()).await?;
         let found =
             found.ok_or_else(|| Problem::NotFound("there is no such upload, or it has ended".into()))?;
         let parts = lfs::parts(&mut read, access, upload).await?;

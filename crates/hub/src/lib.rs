@@ -42,6 +42,8 @@ use bastide_git::Cache;
 use bastide_store::Db;
 use bastide_vault::Keys;
 
+pub use bastide_ledger::Context;
+pub use bastide_ledger::context::Origin;
 pub use bastide_store::db::Value as CursorValue;
 pub use bastide_store::permit::Gated;
 pub use bastide_store::refs::Ref;

@@ -3,11 +3,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bastide_core::{Context, Credential, RepoId, TokenId};
+use bastide_core::{Credential, RepoId, TokenId};
+use bastide_ledger::Context;
 
 use crate::access::{Access, Level};
-use crate::auth::Origin;
-use crate::{Hub, Problem};
+use crate::{Hub, Origin, Problem};
 
 /// Clocks of clients may be this far behind ours.
 const SKEW_SECONDS: i64 = 5;
@@ -35,7 +35,7 @@ pub struct ShownLink<'a> {
 }
 
 fn token_number(context: &Context) -> i64 {
-    match context.credential {
+    match context.credential() {
         Credential::Token { id, .. } => id.as_i64(),
         Credential::None | Credential::Local => 0,
     }
@@ -44,7 +44,7 @@ fn token_number(context: &Context) -> i64 {
 impl Hub {
     /// Signs `parts` for a purpose, on behalf of the caller, for some seconds.
     pub(crate) fn sign(&self, context: &Context, purpose: &str, parts: &[&[u8]], seconds: i64) -> Signature {
-        let expires = context.now.plus_seconds(seconds).as_seconds();
+        let expires = context.now().plus_seconds(seconds).as_seconds();
         let token = token_number(context);
         let mac = self.keys.link_mac(purpose, &framed(parts, &expires.to_be_bytes(), &token.to_be_bytes()));
         Signature { expires, token, mac: URL_SAFE_NO_PAD.encode(mac) }
@@ -106,7 +106,7 @@ impl Hub {
     /// A Xet token for the permit's repository. The permit's level is the most that it can do.
     pub fn xet_token<L: Level>(&self, context: &Context, access: &Access<L>, scope: XetScope) -> XetToken {
         let repo = access.repo();
-        let expires = context.now.plus_seconds(bastide_core::limits::XET_TOKEN_SECONDS).as_seconds();
+        let expires = context.now().plus_seconds(bastide_core::limits::XET_TOKEN_SECONDS).as_seconds();
         let body = xet_body(repo.id, repo.epoch, scope, token_number(context), expires);
         let mac = self.keys.link_mac(XET_PURPOSE, &[&body]);
         let text = format!("{XET_PREFIX}{}", URL_SAFE_NO_PAD.encode([body.as_slice(), &mac].concat()));

@@ -1,7 +1,8 @@
 //! Information about one repository, and lists of many.
 
 use bastide_core::limits::LIST_PAGE_MAX;
-use bastide_core::{Context, Oid, RepoKind};
+use bastide_core::{Oid, RepoKind};
+use bastide_ledger::Context;
 use bastide_store::lists::{self, Cursor, ListQuery, RepoInfo, Sort};
 
 use crate::access::{Access, Includes, See};

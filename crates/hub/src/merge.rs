@@ -1,7 +1,8 @@
 //! The job that merges a repository's small packs into one.
 
-use bastide_core::{Context, RepoId};
+use bastide_core::RepoId;
 use bastide_git::merge_packs;
+use bastide_ledger::context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git;
 
@@ -16,7 +17,7 @@ const GEOMETRIC: u64 = 4;
 
 impl Hub {
     pub(crate) async fn merge_packs(&self, repo: &str) -> Result<(), Problem> {
-        let context = Context::system("merge-packs", &self.clock);
+        let context = context::system("merge-packs", &self.clock);
         let id: RepoId = repo.parse().map_err(|_| Problem::internal("a bad repository id in a job"))?;
         let access = match self.access(&context).repo_by_id::<Write>(id).await {
             // Deleted in the meantime: nothing to merge.
@@ -45,7 +46,7 @@ impl Hub {
         if !git::remove_packs(&mut tx, &access, &gone).await? {
             return Err(Problem::internal("packs changed while they were merged"));
         }
-        git::add_pack(&mut tx, &access, &pack, context.now).await?;
+        git::add_pack(&mut tx, &access, &pack, context.now()).await?;
         let event = NewEvent::new(&context, Action::PacksMerge)
             .subject("repo", Some(id.as_i64()), &access.repo().path.to_string())
             .fact("packs", names.len() as u64)

@@ -9,7 +9,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use bastide_core::{Actor, Context, Credential, Oid, RepoId};
+use bastide_core::{Actor, Credential, Oid, RepoId};
+use bastide_ledger::Context;
 pub use bastide_store::reads::ReadFact;
 use bastide_store::reads::{self, ReadRow};
 use serde::{Deserialize, Serialize};
@@ -157,18 +158,18 @@ impl Hub {
 }
 
 fn line(context: &Context, repo: RepoId, delivery: Delivery) -> Line {
-    let (actor_kind, actor_id) = match &context.actor {
+    let (actor_kind, actor_id) = match context.actor() {
         Actor::Anonymous => ("anonymous", None),
         Actor::User { id, .. } => ("user", Some(id.as_i64())),
         Actor::System(_) => ("system", None),
         Actor::Operator => ("operator", None),
     };
-    let credential_id = match context.credential {
+    let credential_id = match context.credential() {
         Credential::Token { id, .. } => Some(id.as_i64()),
         Credential::None | Credential::Local => None,
     };
     Line {
-        time_ms: context.now.as_millis(),
+        time_ms: context.now().as_millis(),
         actor_kind: actor_kind.to_owned(),
         actor_id,
         credential_id,
@@ -178,9 +179,9 @@ fn line(context: &Context, repo: RepoId, delivery: Delivery) -> Line {
         object: delivery.object,
         via: delivery.via.to_owned(),
         bytes: delivery.bytes,
-        address: context.address.map(|address| address.to_string()),
-        user_agent: context.user_agent.clone(),
-        request_id: context.request_id.clone(),
+        address: context.origin().address.map(|address| address.to_string()),
+        user_agent: context.origin().user_agent.clone(),
+        request_id: context.origin().request_id.clone(),
     }
 }
 

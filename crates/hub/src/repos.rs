@@ -1,7 +1,8 @@
 //! Repositories: making, moving, settings, removing, duplicating.
 
-use bastide_core::{Context, Name, Oid, RefName, RepoId, RepoKind, RepoPath, Visibility};
+use bastide_core::{Name, Oid, RefName, RepoId, RepoKind, RepoPath, Visibility};
 use bastide_inspect::attributes::default_attributes;
+use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::permit::{Gated, Namespace, Repo};
 use bastide_store::repos::{self, NewRepo, Settings};
@@ -57,9 +58,9 @@ impl Hub {
         let sdk = check_sdk(&request)?;
         let visibility =
             request.visibility.or(owner.default_visibility).unwrap_or(self.config.default_visibility);
-        let id = RepoId::new(context.now);
+        let id = RepoId::new(context.now());
         let new =
-            NewRepo { id, path: &path, visibility, creator_id: context.user_id(), sdk, now: context.now };
+            NewRepo { id, path: &path, visibility, creator_id: context.user_id(), sdk, now: context.now() };
         let mut tx = self.db.write().await?;
         repos::add(&mut tx, &namespace, &new).await.map_err(|error| self.exists(error, &path))?;
         let event = repo_event(context, Action::RepoCreate, id, &path)
@@ -173,7 +174,7 @@ impl Hub {
         let source = from.repo();
         let namespace = self.access(context).namespace::<Write>(&to.namespace).await?;
         let to = RepoPath { namespace: namespace.namespace().name.clone(), ..to.clone() };
-        let id = RepoId::new(context.now);
+        let id = RepoId::new(context.now());
         let sdk = repos::sdk_of(&mut self.db.read().await?, from).await?;
         let new = NewRepo {
             id,
@@ -182,7 +183,7 @@ impl Hub {
             visibility: visibility.unwrap_or(source.visibility).min(source.visibility),
             creator_id: context.user_id(),
             sdk: sdk.as_deref(),
-            now: context.now,
+            now: context.now(),
         };
         let mut tx = self.db.write().await?;
         repos::add(&mut tx, &namespace, &new).await.map_err(|error| self.exists(error, &to))?;
@@ -194,7 +195,7 @@ impl Hub {
         let mut tx = self.db.write().await?;
         git::copy_history(&mut tx, from, &access).await?;
         for sha256 in files {
-            xet::copy_file(&mut tx, from, &access, sha256, context.now).await?;
+            xet::copy_file(&mut tx, from, &access, sha256, context.now()).await?;
         }
         let event = repo_event(context, Action::RepoDuplicate, id, &to).fact("from", source.path.to_string());
         tx.commit(event).await?;

@@ -5,7 +5,8 @@
 //! into the database.
 
 use bastide_core::limits::TOKEN_DEFAULT_DAYS;
-use bastide_core::{Context, TokenId, TokenRole};
+use bastide_core::{TokenId, TokenRole};
+use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 pub use bastide_store::accounts::TokenRow;
 use bastide_store::accounts::{self, NewToken};
@@ -108,18 +109,18 @@ impl Hub {
         owner: &Access<Admin, Namespace>,
         request: TokenRequest,
     ) -> Result<CreatedToken, Problem> {
-        let expires_at = Some(context.now.plus_days(token_days(&request)?));
+        let expires_at = Some(context.now().plus_days(token_days(&request)?));
         if owner.namespace().is_organization {
             return Err(Problem::Invalid("tokens belong to users, not to organizations".into()));
         }
-        let (id, text) = (TokenId::new(context.now), TokenText::generate()?);
+        let (id, text) = (TokenId::new(context.now()), TokenText::generate()?);
         let new = NewToken {
             id,
             name: &request.name,
             role: request.role,
             hash: self.keys.token_hash(text.as_str()),
             hint: text.hint(),
-            created_at: context.now,
+            created_at: context.now(),
             expires_at,
         };
         let mut tx = self.db.write().await?;
@@ -146,7 +147,7 @@ impl Hub {
         id: TokenId,
     ) -> Result<(), Problem> {
         let mut tx = self.db.write().await?;
-        if !accounts::revoke_token(&mut tx, owner, id, context.now).await? {
+        if !accounts::revoke_token(&mut tx, owner, id, context.now()).await? {
             return Err(Problem::NotFound(format!(
                 "{} has no live token with the id {id}",
                 owner.namespace().name

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use bastide_blobs::{BlobKey, Class, Staged};
 use bastide_core::limits::{MAX_XORB_BYTES, SIGNED_LINK_SECONDS};
-use bastide_core::{Context, RepoId, Sha256, XetHash};
+use bastide_core::{RepoId, Sha256, XetHash};
+use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
 use bastide_xet::file::{CheckedFile, MAX_SHARD_CHUNKS, check, encode_terms};
@@ -17,11 +18,10 @@ use futures_util::{Stream, StreamExt};
 use sha2::Digest;
 
 use crate::access::{Access, Read, Write};
-use crate::auth::Origin;
 use crate::large::OpenXorb;
 use crate::links::{ShownLink, Signature};
 use crate::reads::Delivery;
-use crate::{Hub, Problem};
+use crate::{Hub, Origin, Problem};
 
 /// A client's own footer may follow the chunks; it is cut off, but it has to fit.
 const FOOTER_ROOM: usize = 1024 * 1024;
@@ -116,7 +116,7 @@ impl Hub {
             eligible: &eligible,
         };
         let mut tx = self.db.write().await?;
-        let received = xet::receive_xorb(&mut tx, access, &new, context.now).await?;
+        let received = xet::receive_xorb(&mut tx, access, &new, context.now()).await?;
         let event = NewEvent::new(context, Action::XorbReceive)
             .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
             .fact("xorb", name)
@@ -237,7 +237,7 @@ impl Hub {
             first_chunk,
         };
         let mut tx = self.db.write().await?;
-        if !xet::add_file(&mut tx, access, &new, context.now).await? {
+        if !xet::add_file(&mut tx, access, &new, context.now()).await? {
             return Err(bastide_xet::XetError::UnknownChunks.into());
         }
         let event = NewEvent::new(context, Action::FileRegister)

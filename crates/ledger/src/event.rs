@@ -1,6 +1,7 @@
 //! One thing that happened, and the exact bytes of it that the tree covers.
 
-use bastide_core::{Actor, Context, Credential};
+use crate::context::Context;
+use bastide_core::{Actor, Credential};
 use serde_json::{Map, Value};
 
 use crate::tree::{Hash, leaf_hash};
@@ -149,20 +150,20 @@ pub struct NewEvent {
 
 impl NewEvent {
     pub fn new(context: &Context, action: Action) -> Self {
-        let (actor_kind, actor_id, actor_name) = match &context.actor {
+        let (actor_kind, actor_id, actor_name) = match context.actor() {
             Actor::Anonymous => ("anonymous", None, String::new()),
             Actor::User { id, name } => ("user", Some(id.as_i64()), name.to_string()),
             Actor::System(job) => ("system", None, (*job).to_owned()),
             Actor::Operator => ("operator", None, String::new()),
         };
-        let (credential_kind, credential_id) = match &context.credential {
+        let (credential_kind, credential_id) = match context.credential() {
             Credential::None => ("none", None),
             Credential::Token { id, .. } => ("token", Some(id.as_i64())),
             Credential::Local => ("local", None),
         };
         let event = Event {
             seq: -1,
-            time_ms: context.now.as_millis(),
+            time_ms: context.now().as_millis(),
             actor_kind: actor_kind.to_owned(),
             actor_id,
             actor_name,
@@ -172,9 +173,9 @@ impl NewEvent {
             subject_kind: String::new(),
             subject_id: None,
             subject_name: String::new(),
-            address: context.address.map(|address| address.to_string()),
-            user_agent: context.user_agent.clone(),
-            request_id: context.request_id.clone(),
+            address: context.origin().address.map(|address| address.to_string()),
+            user_agent: context.origin().user_agent.clone(),
+            request_id: context.origin().request_id.clone(),
             facts: String::new(),
         };
         Self { event, facts: Map::new() }
@@ -206,10 +207,11 @@ impl NewEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context;
     use bastide_core::Clock;
 
     fn event() -> Event {
-        let context = Context::operator(&Clock::System);
+        let context = context::operator(&Clock::System);
         NewEvent::new(&context, Action::RepoCreate)
             .subject("repo", Some(7), "models/a/\"b\"\n")
             .fact("z", 1i64)

@@ -89,11 +89,12 @@ fn read_line(events: &mut impl BufRead, seq: i64) -> Result<Option<Vec<u8>>, Ver
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context;
     use crate::{Action, Checkpoint, NewEvent, SigningKey, sign_checkpoint};
-    use bastide_core::{Clock, Context};
+    use bastide_core::Clock;
 
     fn export(count: i64) -> (Vec<String>, String, VerifyingKey) {
-        let context = Context::operator(&Clock::System);
+        let context = context::operator(&Clock::System);
         let key = SigningKey::new("hub/ledger", &[1; 32]).unwrap();
         let mut tree = Frontier::default();
         let mut lines = Vec::new();

@@ -3,11 +3,13 @@
 //! somebody who does not trust the hub.
 
 mod checkpoint;
+pub mod context;
 mod event;
 mod export;
 mod tree;
 
 pub use checkpoint::{Checkpoint, NoteError, SigningKey, VerifyingKey, sign_checkpoint, verify_checkpoint};
+pub use context::Context;
 pub use event::{Action, Event, Fact, NewEvent};
 pub use export::{Report, VerifyError, verify_export};
 pub use tree::{

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bastide_blobs::Blobs;
-use bastide_core::{Clock, Context, Name, Role, TokenRole, Visibility};
+use bastide_core::{Clock, Name, Role, TokenRole, Visibility};
 use bastide_git::Cache;
 use bastide_hub::access::Admin;
 use bastide_hub::accounts::NewUser;
 use bastide_hub::tokens::TokenRequest;
 use bastide_hub::{Config, Hub, Parts};
+use bastide_ledger::context::{self, Context};
 use bastide_store::Db;
 use bastide_vault::Keys;
 
@@ -119,7 +120,7 @@ impl TestHub {
     }
 
     pub fn operator(&self) -> Context {
-        Context::operator(self.hub.clock())
+        context::operator(self.hub.clock())
     }
 
     pub fn anonymous(&self) -> Client {

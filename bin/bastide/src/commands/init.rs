@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use bastide_core::{Context, Name, TokenRole};
+use bastide_core::{Name, TokenRole};
 use bastide_hub::accounts::NewUser;
 use bastide_hub::tokens::TokenRequest;
+use bastide_ledger::context;
 use serde_json::json;
 
 use crate::config::{Location, Settings};
@@ -25,7 +26,7 @@ pub struct Args {
 pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     let settings = Settings::new(location, None)?;
     let hub = open::hub(&settings, true).await?;
-    let context = Context::operator(hub.clock());
+    let context = context::operator(hub.clock());
     if !hub.is_empty().await? {
         anyhow::bail!(
             "this hub has users already: `bastide user add` adds one, `bastide token create` a token"

@@ -1,8 +1,7 @@
-//! The text of a token is not printed by accident, nor copied.
+//! The text of a token is not printed by accident.
 use bastide_hub::tokens::TokenText;
 
 fn show(token: &TokenText) -> String {
-    let copy = token.clone();
     format!("{token}")
 }
 

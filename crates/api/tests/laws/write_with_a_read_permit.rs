@@ -1,5 +1,5 @@
 //! Changing needs a permit to change.
-use bastide_core::Context;
+use bastide_hub::Context;
 use bastide_hub::Hub;
 use bastide_hub::access::{Access, Read};
 

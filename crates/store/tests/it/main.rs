@@ -11,6 +11,12 @@ mod suite;
 
 use bastide_store::Db;
 
+/// What does not compile here, no crate that uses this one can do.
+#[test]
+fn nobody_goes_round_the_transaction() {
+    trybuild::TestCases::new().compile_fail("tests/laws/*.rs");
+}
+
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {

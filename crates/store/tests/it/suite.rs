@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bastide_core::id::RowId;
 use bastide_core::{
-    Clock, Context, Name, NamespaceId, Oid, RefName, RepoId, RepoKind, RepoPath, Role, Sha256, Timestamp,
-    TokenId, TokenRole, Visibility, XetHash,
+    Clock, Name, NamespaceId, Oid, RefName, RepoId, RepoKind, RepoPath, Role, Sha256, Timestamp, TokenId,
+    TokenRole, Visibility, XetHash,
 };
+use bastide_ledger::context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::accounts::{self, NewNamespace, NewToken};
 use bastide_store::jobs::{self, NewJob};
@@ -22,7 +23,7 @@ use bastide_store::{Db, StoreError, collect, gate, git, ledger, lists, search};
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 fn event() -> NewEvent {
-    NewEvent::new(&Context::operator(&Clock::System), Action::HubInit)
+    NewEvent::new(&context::operator(&Clock::System), Action::HubInit)
 }
 
 async fn user(db: &Db, name: &str) -> Access<Admin, Namespace> {

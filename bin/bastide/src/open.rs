@@ -8,6 +8,7 @@ use bastide_blobs::{Blobs, S3Config};
 use bastide_core::Clock;
 use bastide_git::Cache;
 use bastide_hub::{Hub, Parts};
+use bastide_ledger::context;
 use bastide_store::Db;
 use bastide_vault::Keys;
 
@@ -24,15 +25,25 @@ pub async fn hub(settings: &Settings, create: bool) -> anyhow::Result<Hub> {
     }
     std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
     bastide_git::git_version().context("Bastide needs git 2.39 or newer (Debian: apt install git)")?;
+    let db = database(settings).await?;
     let parts = Parts {
         config: settings.hub.clone(),
-        db: database(settings).await?,
+        keys: keys(&db, data).await?,
+        db,
         blobs: blobs(settings)?,
         git: Cache::new(data.join("cache").join("git")),
-        keys: Keys::load_or_create(&data.join("keys")).context("the hub's keys")?,
         clock: Clock::System,
     };
-    Ok(Hub::new(parts))
+    let hub = Hub::new(parts);
+    hub.claim(&context::operator(hub.clock())).await?;
+    Ok(hub)
+}
+
+/// New keys for a new database only.
+async fn keys(db: &Db, data: &Path) -> anyhow::Result<Keys> {
+    let folder = data.join("keys");
+    let is_new = bastide_hub::claim::keys_of(db).await?.is_none();
+    if is_new { Keys::load_or_create(&folder) } else { Keys::load(&folder) }.context("the hub's keys")
 }
 
 async fn database(settings: &Settings) -> anyhow::Result<Db> {

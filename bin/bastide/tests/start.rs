@@ -121,13 +121,16 @@ fn the_first_minutes_on_the_command_line() {
     json(&["user", "disable", "bob", "--json"]);
 
     let export = folder.path().join("export");
-    json(&["ledger", "export", export.to_str().unwrap(), "--json"]);
-    let key = std::fs::read_to_string(export.join("key.txt")).unwrap();
-    let verify = ["ledger", "verify", "--export", export.to_str().unwrap(), "--key", key.trim(), "--json"];
+    let exported = json(&["ledger", "export", export.to_str().unwrap(), "--json"]);
+    let key = exported["publicKey"].as_str().unwrap();
+    let verify = ["ledger", "verify", "--export", export.to_str().unwrap(), "--key", key, "--json"];
     assert!(json(&verify)["events"].as_i64().unwrap() >= 8);
     let events = std::fs::read_to_string(export.join("events.jsonl")).unwrap();
     std::fs::write(export.join("events.jsonl"), events.replace("\"bob\"", "\"eve\"")).unwrap();
     fails(&run(data, &verify), "not those that the checkpoint was signed over");
+    let kept = export.join("checkpoints.txt");
+    let verify = ["ledger", "verify", "--checkpoint", kept.to_str().unwrap(), "--json"];
+    assert_eq!(json(&verify)["problems"], serde_json::json!([]));
     assert_eq!(json(&["ledger", "verify", "--json"])["problems"], serde_json::json!([]));
     assert_eq!(json(&["gc", "--json"])["removedXorbs"], 0);
     assert_eq!(json(&["fsck", "--deep", "--json"])["problems"], serde_json::json!([]));

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod accounts;
 pub mod auth;
+pub mod claim;
 pub mod commits;
 pub mod content;
 pub mod crash;
@@ -31,6 +32,7 @@ mod revisions;
 pub mod service;
 pub mod tokens;
 pub mod trees;
+mod witness;
 pub mod xet;
 
 use std::path::PathBuf;
@@ -107,6 +109,8 @@ pub struct Inner {
     pub(crate) indexes: large::IndexCache,
     pub(crate) journal: reads::Journal,
     pub(crate) flushing: tokio::sync::Mutex<()>,
+    pub(crate) witness: witness::Witness,
+    pub(crate) signing: tokio::sync::Mutex<()>,
     pub(crate) validations: tokio::sync::Semaphore,
 }
 
@@ -115,6 +119,7 @@ impl Hub {
         let Parts { config, db, blobs, git, keys, clock } = parts;
         Self(Arc::new(Inner {
             journal: reads::Journal::new(config.data.join("journal")),
+            witness: witness::Witness::new(config.data.join("checkpoints.txt")),
             config,
             db,
             blobs,
@@ -125,6 +130,7 @@ impl Hub {
             locks: objects::RepoLocks::default(),
             indexes: large::IndexCache::default(),
             flushing: tokio::sync::Mutex::new(()),
+            signing: tokio::sync::Mutex::new(()),
             validations: tokio::sync::Semaphore::new(xet::CONCURRENT_VALIDATIONS),
         }))
     }

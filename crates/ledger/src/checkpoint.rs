@@ -24,6 +24,8 @@ pub enum NoteError {
     Malformed,
     #[error("it is not signed by this key")]
     OtherKey,
+    #[error("it is about another ledger")]
+    OtherLedger,
     #[error("its signature is wrong")]
     BadSignature,
     #[error("a key's name has no spaces, '+' or line ends")]
@@ -170,7 +172,23 @@ pub fn verify_checkpoint(note: &str, key: &VerifyingKey) -> Result<Checkpoint, N
         }
     }
     found?;
-    Checkpoint::parse(&body).ok_or(NoteError::Malformed)
+    let checkpoint = Checkpoint::parse(&body).ok_or(NoteError::Malformed)?;
+    if checkpoint.origin == key.name { Ok(checkpoint) } else { Err(NoteError::OtherLedger) }
+}
+
+/// Follows each note in a file of several: no line of a note is like it.
+const AFTER_NOTE: &str = "---\n";
+
+/// One note as a part of a file of notes.
+pub fn write_note(note: &str) -> String {
+    format!("{note}{AFTER_NOTE}")
+}
+
+/// The notes of a file. What is half written at its end is no note.
+pub fn read_notes(text: &str) -> Vec<String> {
+    let mut notes: Vec<String> = text.split(AFTER_NOTE).map(ToOwned::to_owned).collect();
+    notes.pop();
+    notes
 }
 
 #[cfg(test)]
@@ -188,6 +206,14 @@ mod tests {
         let (note, key) = signed();
         assert_eq!(verify_checkpoint(&note, &key).unwrap().size, 5);
         assert_eq!(key.to_string().parse(), Ok(key));
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_ledger_says_nothing_about_this_one() {
+        let key = SigningKey::new("hub.example.org/ledger", &[7; 32]).unwrap();
+        let checkpoint = Checkpoint { origin: "other/ledger".into(), size: 5, root: [9; 32] };
+        let note = sign_checkpoint(&checkpoint, &key);
+        assert_eq!(verify_checkpoint(&note, &key.verifying_key()), Err(NoteError::OtherLedger));
     }
 
     #[test]

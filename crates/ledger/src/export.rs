@@ -23,14 +23,16 @@ pub enum VerifyError {
     Missing { events: i64, checkpoint: i64 },
     #[error("there is no checkpoint: nothing can be verified")]
     NoCheckpoint,
+    #[error(
+        "there are {events} events and the last checkpoint was signed at {vouched}: nothing vouches for the rest"
+    )]
+    Unvouched { events: i64, vouched: i64 },
 }
 
 /// What an export that verifies holds.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Report {
     pub events: i64,
-    /// Events after the last checkpoint are there but not yet vouched for.
-    pub vouched: i64,
     pub root: Hash,
 }
 
@@ -68,7 +70,10 @@ pub fn verify_export(
     if let Some(checkpoint) = checkpoints.next() {
         return Err(VerifyError::Missing { events: tree.size(), checkpoint: checkpoint.size });
     }
-    Ok(Report { events: tree.size(), vouched, root: tree.root() })
+    if tree.size() > vouched {
+        return Err(VerifyError::Unvouched { events: tree.size(), vouched });
+    }
+    Ok(Report { events: tree.size(), root: tree.root() })
 }
 
 /// The next line without its end, checked to be event `seq`.
@@ -133,6 +138,12 @@ mod tests {
         let mut changed = lines.clone();
         changed[5] = changed[5].replace("repo.create", "repo.delete");
         assert!(matches!(check(&changed, &note, &key), Err(VerifyError::Differs(9))));
+        let mut longer = lines.clone();
+        longer.push(lines[8].replace("\"seq\":8", "\"seq\":9"));
+        assert!(matches!(
+            check(&longer, &note, &key),
+            Err(VerifyError::Unvouched { events: 10, vouched: 9 })
+        ));
         let mut doubled = lines.clone();
         doubled.insert(3, lines[3].clone());
         assert!(matches!(check(&doubled, &note, &key), Err(VerifyError::Line(4))));

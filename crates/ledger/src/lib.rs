@@ -8,11 +8,14 @@ mod event;
 mod export;
 mod tree;
 
-pub use checkpoint::{Checkpoint, NoteError, SigningKey, VerifyingKey, sign_checkpoint, verify_checkpoint};
+pub use checkpoint::{
+    Checkpoint, NoteError, SigningKey, VerifyingKey, read_notes, sign_checkpoint, verify_checkpoint,
+    write_note,
+};
 pub use context::Context;
 pub use event::{Action, Event, Fact, NewEvent};
 pub use export::{Report, VerifyError, verify_export};
 pub use tree::{
-    Frontier, Hash, consistency_proof, inclusion_proof, leaf_hash, node_hash, peaks, root_of_peaks,
-    verify_consistency, verify_inclusion,
+    Frontier, Hash, consistency_proof, inclusion_proof, leaf_hash, node_count, node_hash, peaks,
+    root_of_peaks, verify_consistency, verify_inclusion,
 };

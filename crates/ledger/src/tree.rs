@@ -26,6 +26,11 @@ pub fn peaks(size: i64) -> Vec<(u32, i64)> {
     peaks
 }
 
+/// How many complete subtrees, of all levels, a tree of `size` leaves has.
+pub fn node_count(size: i64) -> i64 {
+    (0..63).map(|level| size >> level).sum()
+}
+
 /// The root over complete subtrees, left to right.
 pub fn root_of_peaks(peaks: &[Hash]) -> Hash {
     let mut from_right = peaks.iter().rev();
@@ -212,6 +217,15 @@ mod tests {
 
     fn hex(hash: &Hash) -> String {
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn as_many_nodes_as_are_pushed() {
+        let (mut frontier, mut nodes) = (Frontier::default(), 0);
+        for size in 0..70 {
+            assert_eq!(node_count(size), nodes);
+            nodes += i64::try_from(frontier.push([0; 32]).len()).unwrap();
+        }
     }
 
     #[test]

@@ -257,7 +257,8 @@ CREATE TABLE event (
     user_agent TEXT,
     request_id TEXT NOT NULL,
     facts TEXT NOT NULL,
-    leaf {blob} NOT NULL
+    leaf {blob} NOT NULL,
+    CHECK (seq >= 0)
 );
 CREATE INDEX event_by_actor ON event (actor_id, seq);
 CREATE INDEX event_by_credential ON event (credential_id, seq);
@@ -268,14 +269,14 @@ CREATE TABLE ledger_node (
     level {int} NOT NULL,
     position {int} NOT NULL,
     hash {blob} NOT NULL,
-    PRIMARY KEY (level, position)
+    PRIMARY KEY (level, position),
+    CHECK (level >= 0 AND position >= 0)
 );
 
 CREATE TABLE checkpoint (
     size {id},
     root {blob} NOT NULL,
-    note TEXT NOT NULL,
-    created_at {int} NOT NULL
+    note TEXT NOT NULL
 );
 
 -- Deliveries of content; `segment` and `position` are where the journal had it, so that a batch

@@ -69,9 +69,27 @@ pub async fn size(read: &mut Reader) -> Result<i64, StoreError> {
     row.map_or(Ok(0), |row| row.get(0))
 }
 
+/// How much of everything there is, counted in one statement, so that a hub that goes on writing
+/// is seen at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    pub size: i64,
+    pub events: i64,
+    pub nodes: i64,
+}
+
+pub async fn totals(read: &mut Reader) -> Result<Totals, StoreError> {
+    let sql = "SELECT (SELECT COALESCE(MAX(seq) + 1, 0) FROM event), (SELECT COUNT(*) FROM event), \
+        (SELECT COUNT(*) FROM ledger_node)";
+    let row = read.scan(sql, &[]).await?.into_iter().next();
+    let row = row.ok_or_else(|| StoreError::Corrupt("a count without an answer".to_owned()))?;
+    Ok(Totals { size: row.get(0)?, events: row.get(1)?, nodes: row.get(2)? })
+}
+
+/// A subtree's hash. What is no hash, because somebody wrote it who was not us, is none.
 pub async fn node(read: &mut Reader, level: u32, position: i64) -> Result<Option<Hash>, StoreError> {
     let sql = "SELECT hash FROM ledger_node WHERE level = $1 AND position = $2";
-    read.one(sql, values![i64::from(level), position]).await?.map(|row| row.get(0)).transpose()
+    Ok(read.one(sql, values![i64::from(level), position]).await?.and_then(|row| row.get(0).ok()))
 }
 
 /// An event as stored, and the leaf hash that was stored with it. `None` where a column holds
@@ -133,20 +151,18 @@ pub async fn last_checkpoint(read: &mut Reader) -> Result<Option<StoredCheckpoin
     row.map(|row| checkpoint(&row)).transpose()
 }
 
+/// Columns that hold what they never can have read as empty, which no check accepts.
 fn checkpoint(row: &Row) -> Result<StoredCheckpoint, StoreError> {
-    Ok(StoredCheckpoint { size: row.get(0)?, root: row.get(1)?, note: row.get(2)? })
+    let (root, note) = (row.get(1).unwrap_or_default(), row.get(2).unwrap_or_default());
+    Ok(StoredCheckpoint { size: row.get(0)?, root, note })
 }
 
 /// Keeps a signed checkpoint. It states what the ledger already says, so it is no event itself.
-pub async fn keep_checkpoint(
-    db: &crate::Db,
-    checkpoint: &StoredCheckpoint,
-    now: bastide_core::Timestamp,
-) -> Result<(), StoreError> {
+pub async fn keep_checkpoint(db: &crate::Db, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
     let mut tx = db.write().await?;
-    let sql = "INSERT INTO checkpoint (size, root, note, created_at) VALUES ($1, $2, $3, $4) \
+    let sql = "INSERT INTO checkpoint (size, root, note) VALUES ($1, $2, $3) \
         ON CONFLICT (size) DO NOTHING";
-    let params = values![checkpoint.size, checkpoint.root, checkpoint.note.as_str(), now];
+    let params = values![checkpoint.size, checkpoint.root, checkpoint.note.as_str()];
     tx.execute(sql, params).await?;
     tx.commit_upkeep().await
 }

@@ -12,8 +12,9 @@ use bastide_core::{Clock, Name, Role, TokenRole, Visibility};
 use bastide_git::Cache;
 use bastide_hub::access::Admin;
 use bastide_hub::accounts::NewUser;
+use bastide_hub::ledger::LedgerReport;
 use bastide_hub::tokens::TokenRequest;
-use bastide_hub::{Config, Hub, Parts};
+use bastide_hub::{Config, Hub, Parts, Problem};
 use bastide_ledger::context::{self, Context};
 use bastide_store::Db;
 use bastide_vault::Keys;
@@ -88,7 +89,7 @@ impl TestHub {
         let mut config = Config::new(data.to_owned(), PUBLIC_URL);
         change(&mut config);
         let time = Arc::new(AtomicI64::new(START_MS));
-        let hub = open(data, config, blobs, &time).await;
+        let hub = open(data, config, blobs, &time).await.expect("a new hub");
         let router = bastide_api::router(hub.clone());
         Self { hub, router, time, folder }
     }
@@ -96,8 +97,14 @@ impl TestHub {
     /// Another hub on the same folder.
     pub async fn reopened(&self) -> Reopened {
         let blobs = Blobs::folder(&self.data().join("blobs")).expect("the folder for blobs");
-        let hub = open(self.data(), self.hub.config.clone(), blobs, &self.time).await;
+        let hub = open(self.data(), self.hub.config.clone(), blobs, &self.time).await.expect("its own keys");
         Reopened { router: bastide_api::router(hub.clone()), hub }
+    }
+
+    /// What a start on the same folder comes to.
+    pub async fn try_reopen(&self) -> Result<(), Problem> {
+        let blobs = Blobs::folder(&self.data().join("blobs")).expect("the folder for blobs");
+        open(self.data(), self.hub.config.clone(), blobs, &self.time).await.map(drop)
     }
 
     /// Changes the database behind the hub's back.
@@ -109,6 +116,29 @@ impl TestHub {
         connection.execute("VACUUM INTO ?1", [backup.to_str().expect("a path")]).expect("a backup");
         connection.execute_batch(sql).expect("a forgery that the database takes");
         Tampered { database, backup }
+    }
+
+    /// What somebody can do who may write to the database and knows how we hash: changes events and
+    /// makes the tree anew over what is there then. The hub's key they do not have.
+    pub async fn forge(&self, sql: &str) -> Tampered {
+        let undo = self.tamper(sql);
+        let path = self.data().join("bastide.db");
+        let db = Db::open_sqlite(&path).await.expect("the database");
+        let mut read = db.read().await.expect("a reader");
+        let events = bastide_store::ledger::events_from(&mut read, 0, u32::MAX).await.expect("events");
+        let connection = rusqlite::Connection::open(&path).expect("the database");
+        connection.execute_batch("DELETE FROM ledger_node").expect("no tree");
+        let mut tree = bastide_ledger::Frontier::default();
+        for stored in events {
+            let leaf = stored.event.expect("an event").leaf_hash();
+            let sql = "UPDATE event SET leaf = ?1 WHERE seq = ?2";
+            connection.execute(sql, rusqlite::params![leaf, stored.seq]).expect("a leaf");
+            for (level, position, hash) in tree.push(leaf) {
+                let sql = "INSERT INTO ledger_node (level, position, hash) VALUES (?1, ?2, ?3)";
+                connection.execute(sql, rusqlite::params![level, position, hash]).expect("a node");
+            }
+        }
+        undo
     }
 
     pub fn data(&self) -> &Path {
@@ -160,6 +190,11 @@ impl TestHub {
         }
     }
 
+    /// Checks the ledger as the operator would.
+    pub async fn verify_ledger(&self) -> LedgerReport {
+        self.hub.verify_ledger(&self.operator(), &[], |_, _| {}).await.expect("a ledger that can be read")
+    }
+
     /// Runs every job that is due.
     pub async fn run_jobs(&self) -> usize {
         self.hub.run_due_jobs().await.expect("jobs that succeed")
@@ -170,20 +205,23 @@ impl TestHub {
         self.run_jobs().await;
         let (waiting, failed) = self.hub.job_counts().await.expect("job counts");
         assert_eq!((waiting, failed), (0, 0), "jobs that wait, jobs that failed");
-        let report = self.hub.verify_ledger().await.expect("a ledger that can be read");
+        self.hub.checkpoint().await.expect("a checkpoint");
+        let report = self.verify_ledger().await;
         assert!(report.problems.is_empty(), "the ledger is wrong: {:?}", report.problems);
     }
 }
 
-async fn open(data: &Path, config: Config, blobs: Blobs, time: &Arc<AtomicI64>) -> Hub {
-    Hub::new(Parts {
+async fn open(data: &Path, config: Config, blobs: Blobs, time: &Arc<AtomicI64>) -> Result<Hub, Problem> {
+    let hub = Hub::new(Parts {
         config,
         db: Db::open_sqlite(&data.join("bastide.db")).await.expect("a database"),
         blobs,
         git: Cache::new(data.join("cache/git")),
         keys: Keys::load_or_create(&data.join("keys")).expect("keys"),
         clock: Clock::Test(Arc::clone(time)),
-    })
+    });
+    hub.claim(&context::operator(hub.clock())).await?;
+    Ok(hub)
 }
 
 impl TestHub {

@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 const KEY_BYTES: usize = 32;
+const FINGERPRINT_BYTES: usize = 16;
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// Bits that let a group or the world in.
@@ -25,6 +26,10 @@ pub enum VaultError {
     Open { path: PathBuf, mode: u32 },
     #[error("{0} is not a key: it has the wrong length")]
     Length(PathBuf),
+    #[error(
+        "{0} is missing: put the hub's keys back from your backup; without them its tokens, links and ledger are of no use"
+    )]
+    Missing(PathBuf),
     #[error("the system gives no randomness")]
     Random,
 }
@@ -56,13 +61,30 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys in a folder, making those that are not there yet.
+    /// Reads the keys in a folder. New ones would not do: the hub has used these.
+    pub fn load(folder: &Path) -> Result<Self, VaultError> {
+        if !folder.exists() {
+            return Err(VaultError::Missing(folder.to_owned()));
+        }
+        refuse_open(folder, FOLDER_MODE)?;
+        let key = |name: &str| load(&folder.join(name));
+        Ok(Self { token: key("token.key")?, link: key("link.key")?, ledger: key("ledger.key")? })
+    }
+
+    /// Reads the keys in a folder, making those that are not there yet: for a new hub.
     pub fn load_or_create(folder: &Path) -> Result<Self, VaultError> {
         let io = |error| VaultError::Io { path: folder.to_owned(), error };
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(io)?;
         refuse_open(folder, FOLDER_MODE)?;
         let key = |name: &str| load_or_create(&folder.join(name));
         Ok(Self { token: key("token.key")?, link: key("link.key")?, ledger: key("ledger.key")? })
+    }
+
+    /// Tells these keys from others, and nothing about them.
+    pub fn fingerprint(&self) -> String {
+        let parts = [&self.token, &self.link, &self.ledger].map(|key| mac(key, &[b"fingerprint"]));
+        let whole = mac(&self.token, &parts.each_ref().map(<[u8; 32]>::as_slice));
+        whole.iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What is stored of an access token: a keyed hash, useless without this key.
@@ -100,17 +122,25 @@ fn mac(key: &SecretKey, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 fn load_or_create(path: &Path) -> Result<SecretKey, VaultError> {
-    let io = |error| VaultError::Io { path: path.to_owned(), error };
+    match load(path) {
+        Err(VaultError::Missing(_)) => {
+            create(path)?;
+            load(path)
+        }
+        found => found,
+    }
+}
+
+fn load(path: &Path) -> Result<SecretKey, VaultError> {
     match fs::File::open(path) {
         Ok(file) => {
             refuse_open(path, FILE_MODE)?;
             read(file, path)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            create(path)?;
-            read(fs::File::open(path).map_err(io)?, path)
+            Err(VaultError::Missing(path.to_owned()))
         }
-        Err(error) => Err(io(error)),
+        Err(error) => Err(VaultError::Io { path: path.to_owned(), error }),
     }
 }
 
@@ -163,6 +193,7 @@ mod tests {
         assert_eq!(one.token_hash("t"), two.token_hash("t"));
         assert_ne!(one.token_hash("t"), one.link_mac("t", &[]));
         assert_ne!(one.token.0, one.ledger.0);
+        assert_eq!(one.fingerprint(), Keys::load(&path).unwrap().fingerprint());
         assert!(!format!("{one:?}").contains(|c: char| c.is_ascii_digit()));
     }
 
@@ -177,6 +208,17 @@ mod tests {
         fs::set_permissions(path.join("link.key"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(path.join("link.key"), b"short").unwrap();
         assert!(matches!(Keys::load_or_create(&path), Err(VaultError::Length(_))));
+    }
+
+    #[test]
+    fn a_missing_key_is_not_made_anew_where_one_was_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        assert!(matches!(Keys::load(&path), Err(VaultError::Missing(_))));
+        let before = Keys::load_or_create(&path).unwrap().fingerprint();
+        fs::remove_file(path.join("ledger.key")).unwrap();
+        assert!(matches!(Keys::load(&path), Err(VaultError::Missing(_))));
+        assert_ne!(Keys::load_or_create(&path).unwrap().fingerprint(), before);
     }
 
     #[test]

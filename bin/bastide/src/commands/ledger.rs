@@ -1,10 +1,11 @@
 //! `bastide ledger`: verify, export, checkpoint.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use bastide_ledger::{read_notes, write_note};
 use clap::Subcommand;
 use serde_json::json;
 
@@ -25,9 +26,12 @@ enum Command {
         /// A folder that `ledger export` made.
         #[arg(long, requires = "key")]
         export: Option<PathBuf>,
-        /// The public key, as `ledger checkpoint` prints it.
-        #[arg(long)]
+        /// The public key, as `ledger checkpoint` printed it, from where nobody could change it.
+        #[arg(long, requires = "export")]
         key: Option<String>,
+        /// A file with checkpoints that were kept elsewhere: what they were signed over has to be there still.
+        #[arg(long)]
+        checkpoint: Option<PathBuf>,
         #[arg(long)]
         json: bool,
     },
@@ -46,44 +50,62 @@ enum Command {
 
 const EVENTS_FILE: &str = "events.jsonl";
 const CHECKPOINTS_FILE: &str = "checkpoints.txt";
-const KEY_FILE: &str = "key.txt";
-/// Between the notes of the checkpoints file: no line of a note is like it.
-const SEPARATOR: &str = "---\n";
 
 pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Verify { export: Some(folder), key, json } => {
-            verify_export(&folder, &key.unwrap_or_default(), json)
+        Command::Verify { export, key, checkpoint, json } => {
+            let kept = kept_notes(checkpoint.as_deref())?;
+            match export {
+                Some(folder) => verify_export(&folder, &key.unwrap_or_default(), kept, json),
+                None => verify(location, &kept, json).await,
+            }
         }
-        Command::Verify { json, .. } => verify(location, json).await,
         Command::Export { folder, json } => export(location, &folder, json).await,
         Command::Checkpoint { json } => checkpoint(location, json).await,
     }
 }
 
-async fn verify(location: &Location, json: bool) -> anyhow::Result<ExitCode> {
-    let (hub, _) = super::operator(location).await?;
-    let report = hub.verify_ledger().await?;
+/// One note, as `ledger checkpoint` prints it, or a whole file of an export.
+fn kept_notes(path: Option<&Path>) -> anyhow::Result<Vec<String>> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let notes = read_notes(&text);
+    Ok(if notes.is_empty() { vec![text] } else { notes })
+}
+
+async fn verify(location: &Location, kept: &[String], json: bool) -> anyhow::Result<ExitCode> {
+    let (hub, context) = super::operator(location).await?;
+    let report = hub.verify_ledger(&context, kept, progress).await?;
     let problems: Vec<_> =
         report.problems.iter().map(|problem| json!({ "seq": problem.seq, "what": problem.what })).collect();
     let good = problems.is_empty();
-    let value = json!({ "events": report.events, "checkpoints": report.checkpoints, "problems": problems });
+    let value = json!({ "events": report.events, "vouched": report.vouched, "checkpoints": report.checkpoints,
+        "problems": problems });
     output::print(json, &value, || {
         let lines =
             report.problems.iter().map(|problem| format!("event {}: {}\n", problem.seq, problem.what));
         let verdict = if good { "the ledger holds" } else { "THE LEDGER WAS TAMPERED WITH" };
-        let sizes = format!("{} events, {} checkpoints", report.events, report.checkpoints);
+        let sizes = format!(
+            "{} events, {} of them under {} checkpoints",
+            report.events, report.vouched, report.checkpoints
+        );
         format!("{}{sizes}: {verdict}", lines.collect::<String>())
     });
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn verify_export(folder: &std::path::Path, key: &str, json: bool) -> anyhow::Result<ExitCode> {
+fn progress(done: i64, all: i64) {
+    if std::io::stderr().is_terminal() {
+        let end = if done < all { "" } else { "\n" };
+        eprint!("\revents: {done} of {all}\x1b[K{end}");
+    }
+}
+
+fn verify_export(folder: &Path, key: &str, kept: Vec<String>, json: bool) -> anyhow::Result<ExitCode> {
     let key = key.trim().parse().context("the public key")?;
     let events = std::fs::File::open(folder.join(EVENTS_FILE)).context(EVENTS_FILE)?;
     let notes = std::fs::read_to_string(folder.join(CHECKPOINTS_FILE)).context(CHECKPOINTS_FILE)?;
-    let notes: Vec<String> =
-        notes.split(SEPARATOR).filter(|note| !note.is_empty()).map(ToOwned::to_owned).collect();
+    let notes: Vec<String> = read_notes(&notes).into_iter().chain(kept).collect();
     let report = bastide_ledger::verify_export(std::io::BufReader::new(events), &notes, &key)?;
     let value = json!({ "events": report.events, "checkpoints": notes.len(), "root": report.root_hex() });
     output::print(json, &value, || {
@@ -92,31 +114,35 @@ fn verify_export(folder: &std::path::Path, key: &str, json: bool) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-async fn export(location: &Location, folder: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
+/// What the checkpoint that is signed first covers: the hub may go on writing meanwhile.
+async fn export(location: &Location, folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let (hub, context) = super::operator(location).await?;
-    hub.checkpoint().await?;
+    let size = hub.checkpoint().await?.size;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join(EVENTS_FILE))?);
     let mut events = 0;
-    loop {
-        let batch = hub.export_events(&context, events).await?;
-        if batch.is_empty() {
-            break;
-        }
+    while events < size {
+        let batch = hub.export_events(&context, events..size).await?;
+        anyhow::ensure!(!batch.is_empty(), "event {events} is missing: run `bastide ledger verify`");
         for line in &batch {
             file.write_all(line)?;
             file.write_all(b"\n")?;
         }
         events += i64::try_from(batch.len())?;
-        eprint!("\r{events} events");
+        progress(events, size);
     }
-    eprintln!();
     file.flush()?;
-    let notes: Vec<String> = hub.checkpoints().await?.into_iter().map(|checkpoint| checkpoint.note).collect();
-    std::fs::write(folder.join(CHECKPOINTS_FILE), notes.join(SEPARATOR))?;
-    std::fs::write(folder.join(KEY_FILE), hub.ledger_public_key() + "\n")?;
-    let value = json!({ "events": events, "checkpoints": notes.len(), "folder": folder });
-    output::print(json, &value, || format!("{events} events are in {}", folder.display()));
+    let notes = hub.checkpoints().await?.into_iter().filter(|checkpoint| checkpoint.size <= size);
+    let notes: Vec<String> = notes.map(|checkpoint| write_note(&checkpoint.note)).collect();
+    std::fs::write(folder.join(CHECKPOINTS_FILE), notes.concat())?;
+    let key = hub.ledger_public_key();
+    let value = json!({ "events": events, "checkpoints": notes.len(), "folder": folder, "publicKey": key });
+    output::print(json, &value, || {
+        format!(
+            "{events} events are in {}\npublic key, to be given to the verifier apart from it: {key}",
+            folder.display()
+        )
+    });
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,7 @@ use bastide_core::{RepoId, XetHash};
 use bastide_hub::Context;
 use bastide_hub::access::{Access, Level, Read, Write};
 use bastide_hub::links::{Signature, XetScope};
-use bastide_hub::xet::{Reconstruction, SignedFetch};
+use bastide_hub::xet::{Fetched, Reconstruction, SignedFetch};
 use bastide_hub::{Hub, Problem};
 use bytes::Bytes;
 use futures_util::stream::unfold;
@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::answer::{Answer, Failure};
 use crate::extract::{Query, body_bytes, origin, shown_token};
+use crate::guard::guarded;
 use crate::resolve::parse_range;
 use crate::routes::Routes;
 
@@ -242,8 +243,9 @@ async fn fetch(
         return Err(refused().into());
     }
     let signature = signature(&query).ok_or_else(refused)?;
-    let (body, total) = hub.fetch_xorb(repo, xorb, range, &signature, origin(&parts)).await?;
-    let mut response = Body::new(body).into_response();
+    let Fetched { body, total, context, access } =
+        hub.fetch_xorb(repo, xorb, range, &signature, origin(&parts)).await?;
+    let mut response = guarded(&hub, &context, &access, body).into_response();
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     let headers = response.headers_mut();
     let text = format!("bytes {start}-{end}/{total}");

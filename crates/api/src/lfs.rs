@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::answer::{Answer, header_text};
 use crate::cas::signature;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute, body_bytes, origin};
+use crate::guard::guarded;
 use crate::resolve::parse_range;
 use crate::routes::Routes;
 
@@ -278,7 +279,7 @@ async fn download(
     let wanted = range.clone().unwrap_or(0..size);
     let len = wanted.end - wanted.start;
     let stream = hub.download_object(&link.context, &link.access, link.object, wanted).await?;
-    let mut response = Body::from_stream(stream).into_response();
+    let mut response = guarded(&hub, &link.context, &link.access, Body::from_stream(stream)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -6,6 +6,7 @@ mod cards;
 mod cas;
 mod commit;
 mod extract;
+mod guard;
 mod info;
 mod lfs;
 mod list;

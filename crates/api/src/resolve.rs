@@ -14,6 +14,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::answer::{Answer, X_REPO_COMMIT, header_text};
 use crate::extract::{Caller, Query, RepoRoute};
+use crate::guard::guarded;
 use crate::routes::Routes;
 
 const X_LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
@@ -108,7 +109,7 @@ async fn open(
     hub.record_read(&caller.context, access, delivery)?;
     Ok(match hub.open_content(access, facts, range).await? {
         Content::Whole(bytes) => Body::from(bytes),
-        Content::Large(stream) => Body::from_stream(stream),
+        Content::Large(stream) => guarded(hub, &caller.context, access, Body::from_stream(stream)),
     })
 }
 

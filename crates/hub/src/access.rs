@@ -46,7 +46,7 @@ impl Gate<'_> {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one maker of permits for repositories")]
-    fn grant<L: Level>(&self, facts: Option<RepoFacts>) -> Result<Access<L>, Problem> {
+    pub(crate) fn grant<L: Level>(&self, facts: Option<RepoFacts>) -> Result<Access<L>, Problem> {
         let anonymous = self.context.is_anonymous();
         let hidden = Problem::RepoNotFound { anonymous };
         let Some(RepoFacts { repo, role }) = facts else { return Err(hidden) };
@@ -77,10 +77,18 @@ impl Gate<'_> {
     }
 
     /// A permit for a user or an organisation.
-    #[expect(clippy::disallowed_methods, reason = "the one maker of permits for namespaces")]
     pub async fn namespace<L: Level>(&self, name: &Name) -> Result<Access<L, Namespace>, Problem> {
         let mut read = self.hub.db.read().await?;
         let facts = gate::namespace_by_name(&mut read, name, self.context.user_id()).await?;
+        self.grant_namespace(name, facts)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one maker of permits for namespaces")]
+    pub(crate) fn grant_namespace<L: Level>(
+        &self,
+        name: &Name,
+        facts: Option<NamespaceFacts>,
+    ) -> Result<Access<L, Namespace>, Problem> {
         let Some(NamespaceFacts { namespace, role, disabled }) = facts else {
             return Err(Problem::NotFound(format!("there is no user or organization '{name}'")));
         };

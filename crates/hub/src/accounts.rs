@@ -55,7 +55,7 @@ impl Hub {
             is_admin: new.is_admin,
             now: context.now(),
         };
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write(context).await?;
         accounts::add_namespace(&mut tx, &row).await.map_err(|error| taken(error, &new.name))?;
         let event = NewEvent::new(context, Action::UserCreate)
             .subject("user", Some(id.as_i64()), new.name.as_str())
@@ -74,7 +74,7 @@ impl Hub {
         if user.namespace().is_organization {
             return Err(Problem::Invalid(format!("{} is an organization", user.namespace().name)));
         }
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_in(context, user).await?;
         accounts::set_disabled(&mut tx, user, Some(context.now())).await?;
         let event = NewEvent::new(context, Action::UserDisable).subject(
             "user",
@@ -105,7 +105,7 @@ impl Hub {
             is_admin: false,
             now: context.now(),
         };
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write(context).await?;
         accounts::add_namespace(&mut tx, &row).await.map_err(|error| taken(error, name))?;
         accounts::add_first_admin(&mut tx, id, owner, context.now()).await?;
         let event = NewEvent::new(context, Action::OrgCreate)
@@ -126,7 +126,7 @@ impl Hub {
         if !org.namespace().is_organization {
             return Err(Problem::Invalid(format!("{} is not an organization", org.namespace().name)));
         }
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_in(context, org).await?;
         let facts = gate::namespace_by_name(&mut tx, user, None).await?;
         let member = facts.filter(|facts| !facts.namespace.is_organization);
         let member = member.ok_or_else(|| Problem::NotFound(format!("there is no user '{user}'")))?.namespace;
@@ -154,7 +154,7 @@ impl Hub {
         account: &Access<Admin, Namespace>,
         visibility: Option<Visibility>,
     ) -> Result<(), Problem> {
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_in(context, account).await?;
         accounts::set_default_visibility(&mut tx, account, visibility).await?;
         let event = NewEvent::new(context, Action::OrgSettings)
             .subject("namespace", Some(account.namespace().id.as_i64()), account.namespace().name.as_str())
@@ -205,7 +205,7 @@ impl Hub {
         numbers: std::ops::Range<u64>,
     ) -> Result<(), Problem> {
         require_operator(context)?;
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_in(context, owner).await?;
         bastide_store::seed::seed(&mut tx, owner, numbers.clone(), context.now()).await?;
         let event = NewEvent::new(context, Action::RepoCreate)
             .subject("namespace", Some(owner.namespace().id.as_i64()), owner.namespace().name.as_str())

@@ -79,6 +79,6 @@ impl Hub {
     }
 }
 
-fn is_alive(token: &TokenFacts, now: Timestamp) -> bool {
+pub(crate) fn is_alive(token: &TokenFacts, now: Timestamp) -> bool {
     token.revoked_at.is_none() && !token.user_disabled && token.expires_at.is_none_or(|end| now < end)
 }

@@ -22,7 +22,7 @@ impl Hub {
         if is_bound(keys_of(&self.db).await?, &ours)? {
             return Ok(());
         }
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write(context).await?;
         // Of two servers that start at once on a new database, the second finds the first's.
         if is_bound(settings::get(&mut tx, KEYS).await?, &ours)? {
             return Ok(());

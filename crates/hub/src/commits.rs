@@ -222,7 +222,7 @@ impl Hub {
         };
         let changes: Vec<ChangeRow<'_>> =
             prepared.changes.iter().map(|(path, object)| ChangeRow { path, object: *object }).collect();
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         let new = Target::commit(prepared.commit);
         if !refs::swap(&mut tx, access, target, head, Some(new), context.now()).await? {
             return Err(Problem::Stale);

@@ -58,7 +58,7 @@ impl Hub {
         // Before the walk: what is committed after it counts as touched.
         let before = context.now().plus_seconds(-self.config.gc_grace_seconds);
         let used = self.used_content(access).await?;
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         let dropped = collect::drop_unused(&mut tx, access, &used, before).await?;
         if dropped > 0 {
             let event =
@@ -94,7 +94,7 @@ impl Hub {
     }
 
     async fn condemn(&self, context: &Context, done: &mut Collected) -> Result<(), Problem> {
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write(context).await?;
         done.condemned = collect::condemn(&mut tx, context.now()).await?;
         done.dropped += collect::drop_uploads(&mut tx, context.now()).await?;
         if done.condemned > 0 {
@@ -109,7 +109,7 @@ impl Hub {
     async fn remove_condemned(&self, context: &Context, done: &mut Collected) -> Result<(), Problem> {
         let before = context.now().plus_seconds(-self.config.gc_grace_seconds);
         for xorb in collect::condemned(&mut self.db.read().await?, before).await? {
-            let mut tx = self.db.write().await?;
+            let mut tx = self.write(context).await?;
             if !collect::remove_xorb(&mut tx, xorb.id).await? {
                 continue;
             }

@@ -63,7 +63,7 @@ impl Hub {
         overwrite: bool,
     ) -> Result<(), Problem> {
         let start = self.resolve_revision(access, start.unwrap_or("refs/heads/main")).await?;
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         let old = refs::get(&mut tx, access, name).await?;
         if old.is_some() && !overwrite {
             return Err(already(name));
@@ -93,7 +93,7 @@ impl Hub {
             Some(message) => Some(self.write_tag(context, access, name, commit, message).await?),
         };
         let target = annotated.as_ref().map_or(commit, |(tag, _)| *tag);
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         let new = Target { target, commit };
         if !refs::swap(&mut tx, access, name, None, Some(new), context.now()).await? {
             return Err(already(name));
@@ -135,7 +135,7 @@ impl Hub {
         if *name == RefName::main() {
             return Err(Problem::Forbidden("Cannot delete refs/heads/main".into()));
         }
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         let old = refs::get(&mut tx, access, name).await?;
         let old = old.ok_or_else(|| Problem::RevisionNotFound(name.short().to_owned()))?;
         if !refs::swap(&mut tx, access, name, Some(old.target), None, context.now()).await? {
@@ -190,7 +190,7 @@ impl Hub {
             .iter()
             .map(|walked| ChangeRow { path: &walked.path, object: Some(walked.entry.oid) })
             .collect();
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         let target = Some(Target::commit(commit));
         if !refs::swap(&mut tx, access, name, Some(head), target, now).await? {
             return Err(Problem::Stale);

@@ -55,7 +55,7 @@ impl Hub {
             let event = NewEvent::new(&context, Action::JobFailed)
                 .subject("job", Some(job.id.as_i64()), &job.kind)
                 .fact("key", job.key.as_str());
-            self.db.write().await?.commit(event).await?;
+            self.write(&context).await?.commit(event).await?;
         }
         Ok(())
     }

@@ -164,7 +164,7 @@ impl Hub {
         let id = RowId::new(context.now());
         let upload = Upload { id, oid: object.oid, size: object.size, part_bytes };
         let expires = context.now().plus_seconds(UPLOAD_LINK_SECONDS);
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         lfs::begin(&mut tx, access, &upload, context.now(), expires).await?;
         let event = repo_event(context, Action::UploadBegin, access.repo_id(), &access.repo().path)
             .fact("sha256", object.oid.to_string())
@@ -219,7 +219,7 @@ impl Hub {
         let ingested = self.ingest(context, access, size, body).await?;
         let etag = ingested.sha256.to_string();
         let terms = encode_terms(&ingested.terms);
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         lfs::add_part(&mut tx, access, upload, &Part { number, size, etag: etag.clone(), terms }).await?;
         let event = repo_event(context, Action::UploadPart, access.repo_id(), &access.repo().path)
             .fact("sha256", found.oid.to_string())
@@ -253,7 +253,7 @@ impl Hub {
         }
         let file = self.join_parts(access, &parts).await?;
         self.register_file(context, access, file, Some(found.oid), |_| {}).await?;
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         lfs::end(&mut tx, access, upload).await?;
         let event = repo_event(context, Action::UploadComplete, access.repo_id(), &access.repo().path)
             .fact("sha256", found.oid.to_string());

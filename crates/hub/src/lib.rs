@@ -33,6 +33,7 @@ pub mod service;
 pub mod tokens;
 pub mod trees;
 mod witness;
+mod writes;
 pub mod xet;
 
 use std::path::PathBuf;

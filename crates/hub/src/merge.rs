@@ -41,7 +41,7 @@ impl Hub {
         };
         let pack = self.store_pack(&local, &merged).await?;
         crate::crash::point("merge.stored");
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(&context, &access).await?;
         let gone: Vec<String> = names.iter().filter(|name| **name != pack.name).cloned().collect();
         if !git::remove_packs(&mut tx, &access, &gone).await? {
             return Err(Problem::internal("packs changed while they were merged"));

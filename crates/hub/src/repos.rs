@@ -61,7 +61,7 @@ impl Hub {
         let id = RepoId::new(context.now());
         let new =
             NewRepo { id, path: &path, visibility, creator_id: context.user_id(), sdk, now: context.now() };
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_in(context, &namespace).await?;
         repos::add(&mut tx, &namespace, &new).await.map_err(|error| self.exists(error, &path))?;
         let event = repo_event(context, Action::RepoCreate, id, &path)
             .fact("visibility", visibility.as_str())
@@ -106,7 +106,7 @@ impl Hub {
     }
 
     pub async fn delete_repo(&self, context: &Context, access: &Access<Admin>) -> Result<(), Problem> {
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         repos::remove(&mut tx, access).await?;
         let event = repo_event(context, Action::RepoDelete, access.repo_id(), &access.repo().path);
         tx.commit(event).await?;
@@ -124,7 +124,8 @@ impl Hub {
     ) -> Result<(), Problem> {
         let target = self.access(context).namespace::<Write>(&to.namespace).await?;
         let to = RepoPath { namespace: target.namespace().name.clone(), ..to.clone() };
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
+        self.renew_in(&mut tx, context, &target).await?;
         repos::rename(&mut tx, access, &target, &to).await.map_err(|error| match error {
             StoreError::Conflict => Problem::Exists {
                 message: format!("A {} repository called {} already exists", to.kind, to.id()),
@@ -145,7 +146,7 @@ impl Hub {
         access: &Access<Admin>,
         settings: Settings,
     ) -> Result<(), Problem> {
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         if let Some(visibility) = settings.visibility {
             search::recount(&mut tx, access, visibility).await?;
         }
@@ -185,14 +186,14 @@ impl Hub {
             sdk: sdk.as_deref(),
             now: context.now(),
         };
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_in(context, &namespace).await?;
         repos::add(&mut tx, &namespace, &new).await.map_err(|error| self.exists(error, &to))?;
         let event =
             repo_event(context, Action::RepoCreate, id, &to).fact("visibility", new.visibility.as_str());
         tx.commit(event).await?;
         let access = self.access(context).repo::<Write>(&to).await?;
         let files = xet::all_sha256(&mut self.db.read().await?, from).await?;
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, &access).await?;
         git::copy_history(&mut tx, from, &access).await?;
         for sha256 in files {
             xet::copy_file(&mut tx, from, &access, sha256, context.now()).await?;
@@ -211,7 +212,7 @@ impl Hub {
     ) -> Result<(), Problem> {
         let Ok(head) = self.resolve_revision(access, "refs/heads/main").await else { return Ok(()) };
         let metadata = self.read_metadata(access, head).await?;
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         self.store_metadata(&mut tx, access, &metadata).await?;
         let event = repo_event(context, Action::RepoIndex, access.repo_id(), &access.repo().path)
             .fact("commit", head.to_string());

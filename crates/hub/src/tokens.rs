@@ -123,7 +123,7 @@ impl Hub {
             created_at: context.now(),
             expires_at,
         };
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_in(context, owner).await?;
         accounts::add_token(&mut tx, owner, &new).await?;
         let row = accounts::token_of(&mut tx, owner, id).await?;
         let row = row.ok_or_else(|| Problem::internal("the token that was just made is gone"))?;
@@ -139,14 +139,15 @@ impl Hub {
         Ok(accounts::tokens_of(&mut self.db.read().await?, owner).await?)
     }
 
-    /// Ends a token at once. When this returns, no request that shows it succeeds.
+    /// Ends a token at once. When this returns, no request that shows it succeeds, and none that
+    /// began before changes anything or reads on for more than a moment.
     pub async fn revoke_token(
         &self,
         context: &Context,
         owner: &Access<Admin, Namespace>,
         id: TokenId,
     ) -> Result<(), Problem> {
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_in(context, owner).await?;
         if !accounts::revoke_token(&mut tx, owner, id, context.now()).await? {
             return Err(Problem::NotFound(format!(
                 "{} has no live token with the id {id}",

@@ -40,6 +40,15 @@ pub struct SignedFetch {
     pub url: String,
 }
 
+/// A part of a xorb, and who may have it.
+pub struct Fetched {
+    pub body: bastide_blobs::RangeBody,
+    /// Bytes of the whole xorb.
+    pub total: u64,
+    pub context: Context,
+    pub access: Access<Read>,
+}
+
 pub struct Reconstruction {
     pub offset_into_first_range: u64,
     pub terms: Vec<WireTerm>,
@@ -115,7 +124,7 @@ impl Hub {
             chunks: index.chunk_count(),
             eligible: &eligible,
         };
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         let received = xet::receive_xorb(&mut tx, access, &new, context.now()).await?;
         let event = NewEvent::new(context, Action::XorbReceive)
             .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
@@ -236,7 +245,7 @@ impl Hub {
             xorbs: &xorbs,
             first_chunk,
         };
-        let mut tx = self.db.write().await?;
+        let mut tx = self.write_to(context, access).await?;
         if !xet::add_file(&mut tx, access, &new, context.now()).await? {
             return Err(bastide_xet::XetError::UnknownChunks.into());
         }
@@ -329,7 +338,7 @@ impl Hub {
         range: Range<u64>,
         signature: &Signature,
         origin: Origin,
-    ) -> Result<(bastide_blobs::RangeBody, u64), Problem> {
+    ) -> Result<Fetched, Problem> {
         let text = format!("{}-{}", range.start, range.end.saturating_sub(1));
         let id = repo.as_i64().to_be_bytes();
         let parts: [&[u8]; 3] = [&id, xorb.as_bytes(), text.as_bytes()];
@@ -344,7 +353,8 @@ impl Hub {
         if range.start >= range.end || range.end > total {
             return Err(Problem::Range { size: total });
         }
-        Ok((bastide_blobs::RangeBody::new(reader, range.start, range.end), total))
+        let body = bastide_blobs::RangeBody::new(reader, range.start, range.end);
+        Ok(Fetched { body, total, context, access })
     }
 
     /// Which xorbs of this repository hold a chunk, in the form that clients deduplicate with.

@@ -256,7 +256,7 @@ pub async fn revoke_token(
 
 /// Notes the last use of tokens: bookkeeping, written in batches, no event.
 pub async fn touch_tokens(db: &crate::Db, uses: &[(TokenId, Timestamp)]) -> Result<(), StoreError> {
-    let mut tx = db.write().await?;
+    let mut tx = db.begin().await?;
     for (id, at) in uses {
         let sql = "UPDATE token SET last_used_at = $1 WHERE id = $2 AND COALESCE(last_used_at, 0) < $1";
         tx.execute(sql, values![*at, *id]).await?;

@@ -64,7 +64,12 @@ impl Db {
         Ok(Reader(Some(connection)))
     }
 
+    /// For `hub::writes` alone, which looks at the caller's rights once more.
     pub async fn write(&self) -> Result<WriteTx, StoreError> {
+        self.begin().await
+    }
+
+    pub(crate) async fn begin(&self) -> Result<WriteTx, StoreError> {
         let connection = match &self.0 {
             Engine::Sqlite(engine) => {
                 let mut lease = engine.writer().await?;

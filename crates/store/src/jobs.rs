@@ -46,7 +46,7 @@ pub async fn claim(db: &Db, now: Timestamp) -> Result<Option<Job>, StoreError> {
     if due(&mut db.read().await?, now).await?.is_none() {
         return Ok(None);
     }
-    let mut tx = db.write().await?;
+    let mut tx = db.begin().await?;
     let Some(job) = due(&mut tx, now).await? else { return Ok(None) };
     let sql = "UPDATE job SET locked_until = $1, attempts = attempts + 1 WHERE id = $2";
     tx.execute(sql, values![now.plus_seconds(LEASE_SECONDS), job.id]).await?;
@@ -69,7 +69,7 @@ async fn due(read: &mut Reader, now: Timestamp) -> Result<Option<Job>, StoreErro
 }
 
 pub async fn finish(db: &Db, job: &Job) -> Result<(), StoreError> {
-    let mut tx = db.write().await?;
+    let mut tx = db.begin().await?;
     tx.execute("DELETE FROM job WHERE id = $1", values![job.id]).await?;
     tx.commit_upkeep().await
 }
@@ -77,7 +77,7 @@ pub async fn finish(db: &Db, job: &Job) -> Result<(), StoreError> {
 /// Puts a job back with a back-off, or aside for good. Says which: true when it will be tried again.
 pub async fn fail(db: &Db, job: &Job, error: &str, now: Timestamp) -> Result<bool, StoreError> {
     let again = job.attempts < MAX_ATTEMPTS;
-    let mut tx = db.write().await?;
+    let mut tx = db.begin().await?;
     // Another of its kind may have been enqueued while it ran: that one will do the work.
     let twin = "SELECT id FROM job WHERE kind = $1 AND key = $2 AND id <> $3 \
         AND locked_until IS NULL AND failed_at IS NULL";

@@ -159,7 +159,7 @@ fn checkpoint(row: &Row) -> Result<StoredCheckpoint, StoreError> {
 
 /// Keeps a signed checkpoint. It states what the ledger already says, so it is no event itself.
 pub async fn keep_checkpoint(db: &crate::Db, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
-    let mut tx = db.write().await?;
+    let mut tx = db.begin().await?;
     let sql = "INSERT INTO checkpoint (size, root, note) VALUES ($1, $2, $3) \
         ON CONFLICT (size) DO NOTHING";
     let params = values![checkpoint.size, checkpoint.root, checkpoint.note.as_str()];

@@ -11,7 +11,7 @@ const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {
 
 /// Brings the database to this program's version, or says why it cannot.
 pub async fn run(db: &Db) -> Result<(), StoreError> {
-    let mut tx = db.write().await?;
+    let mut tx = db.begin().await?;
     let render = |sql: &str| render(sql, db.is_sqlite());
     tx.batch(&render(SCHEMA_TABLE)).await?;
     let applied = applied(&mut tx).await?;

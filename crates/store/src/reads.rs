@@ -26,7 +26,7 @@ pub struct ReadRow {
 
 /// Adds the records of a journal segment. Those that are there already are left as they are.
 pub async fn add(db: &Db, segment: i64, rows: &[ReadRow]) -> Result<u64, StoreError> {
-    let mut tx = db.write().await?;
+    let mut tx = db.begin().await?;
     let mut added = 0;
     let mut new = Vec::with_capacity(rows.len());
     for row in rows {
@@ -76,7 +76,7 @@ fn downloads(rows: &[&ReadRow]) -> std::collections::BTreeMap<i64, i64> {
 }
 
 pub async fn prune(db: &Db, before: Timestamp) -> Result<u64, StoreError> {
-    let mut tx = db.write().await?;
+    let mut tx = db.begin().await?;
     let removed = tx.execute("DELETE FROM read_record WHERE time_ms < $1", values![before]).await?;
     tx.commit_upkeep().await?;
     Ok(removed)

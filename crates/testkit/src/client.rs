@@ -83,7 +83,26 @@ impl Client {
         self.send(method, uri, &headers, Body::from(json.to_string())).await
     }
 
+    /// A good answer's body, unread.
+    pub async fn open(&self, uri: &str) -> Body {
+        let response = self.answer(Method::GET, uri, &[], Body::empty()).await;
+        assert!(response.status().is_success(), "{}", response.status());
+        response.into_body()
+    }
+
     pub async fn send(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: Body) -> Reply {
+        let (parts, body) = self.answer(method, uri, headers, body).await.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> http::Response<Body> {
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -92,9 +111,6 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body).expect("a request that can be built");
-        let response = self.router.clone().oneshot(request).await.expect("the router always answers");
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        Reply { status: parts.status, headers: parts.headers, body }
+        self.router.clone().oneshot(request).await.expect("the router always answers")
     }
 }

@@ -9,6 +9,7 @@ mod list;
 mod refs;
 mod repos;
 mod resolve;
+mod revoked;
 mod uploads;
 mod wire;
 

@@ -26,21 +26,21 @@ fn sha256(data: &[u8]) -> String {
     bastide_core::Sha256::from_bytes(Sha256::digest(data).into()).to_string()
 }
 
-fn lfs_line(path: &str, data: &[u8]) -> Value {
+pub fn lfs_line(path: &str, data: &[u8]) -> Value {
     json!({ "key": "lfsFile", "value": { "path": path, "algo": "sha256", "oid": sha256(data), "size": data.len() } })
 }
 
-fn local(url: &Value) -> String {
+pub fn local(url: &Value) -> String {
     url.as_str().unwrap().trim_start_matches("http://hub.test").to_owned()
 }
 
-async fn batch(client: &Client, id: &str, operation: &str, transfers: Value, data: &[u8]) -> Reply {
+pub async fn batch(client: &Client, id: &str, operation: &str, transfers: Value, data: &[u8]) -> Reply {
     let body = json!({ "operation": operation, "transfers": transfers, "hash_algo": "sha_256",
         "objects": [{ "oid": sha256(data), "size": data.len() }] });
     client.post(&format!("/{id}.git/info/lfs/objects/batch"), body).await
 }
 
-async fn put_bytes(client: &Client, uri: &str, data: &[u8]) -> Reply {
+pub async fn put_bytes(client: &Client, uri: &str, data: &[u8]) -> Reply {
     client.send(Method::PUT, uri, &[], Body::from(data.to_vec())).await
 }
 

@@ -313,7 +313,7 @@ impl Hub {
         repos::set_metadata(tx, access, &metadata.row()).await?;
         let terms = metadata.terms(access.repo());
         let terms: Vec<_> = terms.iter().map(|(kind, word)| (*kind, word.as_str())).collect();
-        bastide_store::search::index(tx, access, access.repo().visibility, &terms).await?;
+        bastide_store::search::index(tx, access, &terms).await?;
         Ok(())
     }
 }

@@ -147,10 +147,8 @@ impl Hub {
         settings: Settings,
     ) -> Result<(), Problem> {
         let mut tx = self.write_to(context, access).await?;
-        if let Some(visibility) = settings.visibility {
-            search::recount(&mut tx, access, visibility).await?;
-        }
         repos::set(&mut tx, access, settings).await?;
+        search::reindex(&mut tx, access).await?;
         let mut event = repo_event(context, Action::RepoSettings, access.repo_id(), &access.repo().path);
         if let Some(visibility) = settings.visibility {
             event = event.fact("visibility", visibility.as_str());

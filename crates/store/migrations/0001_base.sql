@@ -89,22 +89,27 @@ CREATE TABLE repo_alias (
 );
 CREATE INDEX repo_alias_by_repo ON repo_alias (repo_id);
 
--- Tags and the words of names, alike. `uses` counts public repositories only, so that neither
--- totals nor type-ahead tell of others.
+-- Tags and the words of names, alike, in a dictionary for each audience: 0 everybody (words of
+-- public repositories), 1 who is signed in (of internal ones), else the namespace whose private
+-- repositories have them. So no answer, and no time that it takes, tells of words that its
+-- reader may not know. `uses` counts the repositories; a word that none uses is gone.
 CREATE TABLE term (
     id {serial},
+    audience {int} NOT NULL,
     kind TEXT NOT NULL,
     word TEXT NOT NULL,
     uses {int} NOT NULL DEFAULT 0
 );
-CREATE UNIQUE INDEX term_by_word ON term (kind, word);
+CREATE UNIQUE INDEX term_by_word ON term (audience, kind, word);
 
 -- Where the words of names have which three letters, for looking up parts of words.
 CREATE TABLE term_gram (
+    audience {int} NOT NULL,
     gram {int} NOT NULL,
-    term_id {int} NOT NULL REFERENCES term (id),
-    PRIMARY KEY (gram, term_id)
+    term_id {int} NOT NULL REFERENCES term (id) ON DELETE CASCADE,
+    PRIMARY KEY (audience, gram, term_id)
 ){rowless};
+CREATE INDEX term_gram_by_term ON term_gram (term_id);
 
 CREATE TABLE repo_term (
     term_id {int} NOT NULL REFERENCES term (id),

@@ -9,7 +9,8 @@ use bastide_core::{NamespaceId, RepoId, RepoKind, RepoName, RepoPath, Timestamp,
 use crate::db::{Reader, Row, Value};
 use crate::gate::parse;
 use crate::permit::{Access, Gated, Includes, See};
-use crate::{StoreError, search, values};
+use crate::search::{self, Audiences};
+use crate::{StoreError, values};
 
 /// Everything that information about a repository shows.
 #[derive(Debug, Clone)]
@@ -148,19 +149,35 @@ struct AnyOf {
     uses: i64,
 }
 
+impl AnyOf {
+    /// `None` when there is no such word.
+    fn of(words: Vec<(i64, i64)>) -> Option<Self> {
+        let uses = words.iter().map(|(_, uses)| uses).sum();
+        (!words.is_empty()).then(|| Self { ids: words.into_iter().map(|(id, _)| id).collect(), uses })
+    }
+}
+
 pub async fn find(read: &mut Reader, query: &ListQuery) -> Result<Vec<RepoInfo>, StoreError> {
-    let Some(wanted) = wanted_terms(read, query).await? else { return Ok(Vec::new()) };
-    let total = uses_of(read, "kind", query.kind.as_str()).await?.map_or(0, |(_, uses)| uses).max(1);
+    let audiences = Audiences::of(read, query.viewer).await?;
+    let Some(wanted) = wanted_terms(read, query, &audiences).await? else { return Ok(Vec::new()) };
+    let kinds = AnyOf::of(search::word(read, &audiences, ("kind", query.kind.as_str())).await?);
+    let total = kinds.map_or(0, |kinds| kinds.uses).max(1);
     let (sql, params) = statement(query, &wanted, total);
     read.scan(&sql, &params).await?.iter().map(info).collect()
 }
 
 /// The terms of the query; `None` when one of them does not exist, so nothing can match.
-async fn wanted_terms(read: &mut Reader, query: &ListQuery) -> Result<Option<Vec<AnyOf>>, StoreError> {
+async fn wanted_terms(
+    read: &mut Reader,
+    query: &ListQuery,
+    audiences: &Audiences,
+) -> Result<Option<Vec<AnyOf>>, StoreError> {
     let mut wanted = Vec::new();
     for (kind, word) in &query.terms {
-        let Some((id, uses)) = uses_of(read, kind, word).await? else { return Ok(None) };
-        wanted.push(AnyOf { ids: vec![id], uses });
+        let Some(any) = AnyOf::of(search::word(read, audiences, (kind, word)).await?) else {
+            return Ok(None);
+        };
+        wanted.push(any);
     }
     for piece in &query.search {
         // The longest word of the piece; the whole piece is compared in the end.
@@ -169,23 +186,15 @@ async fn wanted_terms(read: &mut Reader, query: &ListQuery) -> Result<Option<Vec
         if word.is_empty() {
             continue;
         }
-        let words = search::words_with(read, word, MAX_WORDS + 1).await?;
-        if words.is_empty() {
-            return Ok(None);
-        }
-        if words.len() <= MAX_WORDS {
-            let uses = words.iter().map(|(_, uses)| uses).sum();
-            wanted.push(AnyOf { ids: words.into_iter().map(|(id, _)| id).collect(), uses });
+        let words = search::words_with(read, audiences, word, MAX_WORDS + 1).await?;
+        let few = words.len() <= MAX_WORDS;
+        let Some(any) = AnyOf::of(words) else { return Ok(None) };
+        if few {
+            wanted.push(any);
         }
     }
     wanted.sort_by_key(|any| any.uses);
     Ok(Some(wanted))
-}
-
-async fn uses_of(read: &mut Reader, kind: &str, word: &str) -> Result<Option<(i64, i64)>, StoreError> {
-    let row =
-        read.one("SELECT id, uses FROM term WHERE kind = $1 AND word = $2", values![kind, word]).await?;
-    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
 /// Rows that a walk along the sort order visits before a page is full, about.

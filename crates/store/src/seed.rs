@@ -30,7 +30,7 @@ pub async fn seed(
         let names = words.iter().map(|word| ("name", word.as_str())).chain([("name", number.as_str())]);
         let tags = tags.iter().map(|tag| ("tag", tag.as_str()));
         for term in names.chain(tags).chain([("kind", "model")]) {
-            crate::search::add_term(tx, id, term, 1).await?;
+            crate::search::add_term(tx, id, crate::search::Audience::EVERYBODY, term).await?;
         }
     }
     Ok(())

@@ -211,7 +211,7 @@ pub async fn lists_find_by_words_and_pages_do_not_overlap(db: &Db) {
         if n % 2 == 0 {
             terms.push(("tag", "even"));
         }
-        search::index(&mut tx, &access, visibility, &terms).await.unwrap();
+        search::index(&mut tx, &access, &terms).await.unwrap();
         tx.commit(event()).await.unwrap();
         if n % 2 == 0 && n % 5 != 0 {
             expected.push(access.repo_id());

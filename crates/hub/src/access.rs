@@ -31,11 +31,13 @@ impl Gate<'_> {
     pub async fn repo<L: Level>(&self, path: &RepoPath) -> Result<Access<L>, Problem> {
         let user = self.context.user_id();
         let mut read = self.hub.db.read().await?;
-        let mut facts = gate::repo_by_path(&mut read, path, user).await?;
-        if facts.is_none() {
-            facts = gate::repo_by_old_path(&mut read, path, user).await?;
+        let facts = gate::repo_by_path(&mut read, path, user).await?;
+        if facts.as_ref().is_some_and(|facts| self.sees(facts)) {
+            return self.grant(facts);
         }
-        self.grant(facts)
+        // Looked for in both cases, so that what is hidden takes as long as what is missing.
+        let old = gate::repo_by_old_path(&mut read, path, user).await?;
+        self.grant(facts.or(old))
     }
 
     /// A permit for the repository with an id.
@@ -43,6 +45,10 @@ impl Gate<'_> {
         let mut read = self.hub.db.read().await?;
         let facts = gate::repo_by_id(&mut read, id, self.context.user_id()).await?;
         self.grant(facts)
+    }
+
+    fn sees(&self, facts: &RepoFacts) -> bool {
+        repo_rank(self.context, &facts.repo, facts.role).is_some()
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one maker of permits for repositories")]

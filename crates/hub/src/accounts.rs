@@ -8,7 +8,7 @@ pub use bastide_store::accounts::{Account, Membership};
 use bastide_store::gate;
 use bastide_store::permit::Namespace;
 
-use crate::access::{Access, Admin, Read, See};
+use crate::access::{Access, Admin, Read};
 use crate::{Hub, Problem};
 
 const MAX_FULL_NAME: usize = 100;
@@ -174,16 +174,16 @@ impl Hub {
         Ok(WhoAmI { account, memberships, token })
     }
 
-    pub async fn account(&self, access: &Access<See, Namespace>) -> Result<Account, Problem> {
+    pub async fn account(&self, access: &Access<Read, Namespace>) -> Result<Account, Problem> {
         let account = accounts::account_of(&mut self.db.read().await?, access).await?;
         account.ok_or_else(|| Problem::NotFound(format!("there is no account '{}'", access.namespace().name)))
     }
 
-    pub async fn memberships(&self, access: &Access<See, Namespace>) -> Result<Vec<Membership>, Problem> {
+    pub async fn memberships(&self, access: &Access<Read, Namespace>) -> Result<Vec<Membership>, Problem> {
         Ok(accounts::memberships(&mut self.db.read().await?, access).await?)
     }
 
-    pub async fn members(&self, access: &Access<See, Namespace>) -> Result<Vec<(Account, Role)>, Problem> {
+    pub async fn members(&self, access: &Access<Read, Namespace>) -> Result<Vec<(Account, Role)>, Problem> {
         Ok(accounts::members(&mut self.db.read().await?, access).await?)
     }
 

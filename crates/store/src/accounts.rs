@@ -4,7 +4,7 @@ use bastide_core::{Name, NamespaceId, Role, Timestamp, TokenId, TokenRole, Visib
 
 use crate::db::{Reader, Row, WriteTx};
 use crate::gate::{corrupt, parse};
-use crate::permit::{Access, Admin, Includes, Namespace, Read, See};
+use crate::permit::{Access, Admin, Includes, Namespace, Read};
 use crate::{StoreError, values};
 
 pub struct NewNamespace<'a> {
@@ -67,7 +67,7 @@ fn account(row: &Row) -> Result<Account, StoreError> {
     })
 }
 
-pub async fn account_of<L: Includes<See>>(
+pub async fn account_of<L: Includes<Read>>(
     read: &mut Reader,
     access: &Access<L, Namespace>,
 ) -> Result<Option<Account>, StoreError> {
@@ -83,7 +83,7 @@ pub struct Membership {
 }
 
 /// The organisations of a user, by name.
-pub async fn memberships<L: Includes<See>>(
+pub async fn memberships<L: Includes<Read>>(
     read: &mut Reader,
     access: &Access<L, Namespace>,
 ) -> Result<Vec<Membership>, StoreError> {
@@ -96,7 +96,7 @@ pub async fn memberships<L: Includes<See>>(
 }
 
 /// The members of an organisation with their roles, by name.
-pub async fn members<L: Includes<See>>(
+pub async fn members<L: Includes<Read>>(
     read: &mut Reader,
     access: &Access<L, Namespace>,
 ) -> Result<Vec<(Account, Role)>, StoreError> {

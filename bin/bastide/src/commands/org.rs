@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bastide_core::{Name, Role, Visibility};
-use bastide_hub::access::See;
+use bastide_hub::access::Read;
 use clap::Subcommand;
 use serde_json::json;
 
@@ -75,7 +75,7 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
             });
         }
         Command::Members { org, json } => {
-            let org = hub.access(&context).namespace::<See>(&org).await?;
+            let org = hub.access(&context).namespace::<Read>(&org).await?;
             let members = hub.members(&org).await?;
             let rows = members.iter().map(|(user, role)| json!({ "user": user.name, "role": role }));
             output::print(json, &rows.collect(), || {

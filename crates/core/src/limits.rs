@@ -36,10 +36,15 @@ pub const MAX_CARD_BYTES: usize = 2 * 1024 * 1024;
 pub const MAX_COMMIT_TITLE: usize = 1024;
 pub const MAX_COMMIT_MESSAGE: usize = 64 * 1024;
 
-/// Bytes of one xorb and of one shard on the wire (reference: Xet protocol 1.1.0).
+/// Content of one xorb, before compression. Clients count this, and not what they send: of content
+/// that does not compress the wire takes a little more.
 pub const MAX_XORB_BYTES: usize = 64 * 1024 * 1024;
 pub const MAX_XORB_CHUNKS: usize = 8192;
+/// Bytes of one xorb on the wire: full of content that does not compress, with a header of 8 bytes
+/// before each chunk.
+pub const MAX_STORED_XORB_BYTES: usize = MAX_XORB_BYTES + 8 * MAX_XORB_CHUNKS;
 pub const MAX_CHUNK_BYTES: usize = 128 * 1024;
+/// Bytes of one shard (Xet protocol 1.1.0, as the other limits here).
 pub const MAX_SHARD_BYTES: usize = 64 * 1024 * 1024;
 
 /// How long a Xet token, a signed link or an upload link lives, in seconds.

@@ -45,7 +45,11 @@ impl Hub {
     }
 
     /// The context of something that was derived from a token, if that token is alive still.
-    pub(crate) async fn authenticate_derived(&self, token: TokenId, origin: Origin) -> Result<Context, Problem> {
+    pub(crate) async fn authenticate_derived(
+        &self,
+        token: TokenId,
+        origin: Origin,
+    ) -> Result<Context, Problem> {
         let now = self.clock.now();
         let mut read = self.db.read().await?;
         let token = gate::token_by_id(&mut read, token).await?;

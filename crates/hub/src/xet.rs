@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bastide_blobs::{BlobKey, Class, Staged};
-use bastide_core::limits::{MAX_XORB_BYTES, SIGNED_LINK_SECONDS};
+use bastide_core::limits::{MAX_STORED_XORB_BYTES, SIGNED_LINK_SECONDS};
 use bastide_core::{RepoId, Sha256, XetHash};
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
@@ -68,7 +68,7 @@ impl Hub {
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
-        let staged = self.stage_body(body, MAX_XORB_BYTES + FOOTER_ROOM).await?;
+        let staged = self.stage_body(body, MAX_STORED_XORB_BYTES + FOOTER_ROOM).await?;
         let _turn = self.validations.acquire().await.map_err(Problem::internal)?;
         let path = staged.path().to_owned();
         let checked = tokio::task::spawn_blocking(move || {

@@ -8,7 +8,7 @@ use std::io::{Cursor, Read};
 use std::ops::Range;
 
 use bastide_core::XetHash;
-use bastide_core::limits::{MAX_CHUNK_BYTES, MAX_XORB_BYTES, MAX_XORB_CHUNKS};
+use bastide_core::limits::{MAX_CHUNK_BYTES, MAX_STORED_XORB_BYTES, MAX_XORB_BYTES, MAX_XORB_CHUNKS};
 use bytes::Bytes;
 use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
@@ -232,8 +232,8 @@ impl<R: Read> Walk<R> {
         }
         let header = Header::parse(bytes)?;
         self.at += HEADER_BYTES + header.compressed;
-        if self.at > MAX_XORB_BYTES {
-            return Err(XetError::Xorb("more than 64 MiB"));
+        if self.at > MAX_STORED_XORB_BYTES {
+            return Err(XetError::Xorb("more than 64 MiB and its headers"));
         }
         Ok(Some(header))
     }

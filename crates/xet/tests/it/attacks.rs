@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use bastide_core::limits::{MAX_CHUNK_BYTES, MAX_XORB_CHUNKS};
+use bastide_core::limits::{MAX_CHUNK_BYTES, MAX_XORB_BYTES, MAX_XORB_CHUNKS};
 use bastide_xet::XetError;
 use bastide_xet::file::check;
 use bastide_xet::hash::{chunk_hash, xorb_hash};
@@ -35,6 +35,25 @@ fn send(scheme: u8, body: &[u8], claimed: usize, raw: &[u8]) -> Result<(XorbInde
     let mut bytes = header(scheme, body.len(), claimed);
     bytes.extend_from_slice(body);
     validate(&bytes[..], &xorb_hash([(chunk_hash(raw), raw.len() as u64)]))
+}
+
+/// Clients fill a xorb up to 64 MiB of content, whatever that takes on the wire.
+#[test]
+fn a_xorb_full_of_noise_is_taken_and_one_byte_more_is_not() {
+    let chunk = noise(MAX_CHUNK_BYTES, 1);
+    let (hash, len) = (chunk_hash(&chunk), chunk.len() as u64);
+    let mut bytes = Vec::new();
+    for _ in 0..MAX_XORB_BYTES / MAX_CHUNK_BYTES {
+        bytes.extend_from_slice(&header(0, chunk.len(), chunk.len()));
+        bytes.extend_from_slice(&chunk);
+    }
+    let full: Vec<_> = vec![(hash, len); MAX_XORB_BYTES / MAX_CHUNK_BYTES];
+    let (index, stored) = validate(&bytes[..], &xorb_hash(full.iter().copied())).unwrap();
+    assert_eq!((index.raw_bytes() as usize, stored as usize), (MAX_XORB_BYTES, bytes.len()));
+    bytes.extend_from_slice(&header(0, 1, 1));
+    bytes.push(1);
+    let more = full.into_iter().chain([(chunk_hash(&[1]), 1)]);
+    assert!(validate(&bytes[..], &xorb_hash(more)).is_err());
 }
 
 #[test]
@@ -80,8 +99,8 @@ fn too_many_chunks_and_too_many_bytes() {
     assert!(validate(&one.repeat(MAX_XORB_CHUNKS)[..], &hash(MAX_XORB_CHUNKS)).is_ok());
     assert!(validate(&one.repeat(MAX_XORB_CHUNKS + 1)[..], &hash(MAX_XORB_CHUNKS + 1)).is_err());
     let big: Vec<u8> = [header(0, MAX_CHUNK_BYTES, MAX_CHUNK_BYTES), noise(MAX_CHUNK_BYTES, 3)].concat();
-    let error = validate(&big.repeat(512)[..], &zero()).unwrap_err();
-    assert_eq!(error, XetError::Xorb("more than 64 MiB"));
+    let error = validate(&big.repeat(513)[..], &zero()).unwrap_err();
+    assert_eq!(error, XetError::Xorb("more than 64 MiB and its headers"));
 }
 
 #[test]

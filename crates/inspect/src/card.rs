@@ -2,6 +2,7 @@
 
 use bastide_core::RepoKind;
 use serde_json::{Map, Value};
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 /// Longest front matter that is read.
 const MAX_YAML_BYTES: usize = 512 * 1024;
@@ -132,15 +133,41 @@ pub fn read(content: &str, kind: RepoKind) -> Card {
     if yaml.len() > MAX_YAML_BYTES {
         return failed(format!("the metadata has more than {MAX_YAML_BYTES} bytes"));
     }
-    let options = serde_saphyr::options! { strict_booleans: true };
-    let data = match serde_saphyr::from_str_with_options::<Value>(yaml, options) {
-        Ok(Value::Object(data)) => data,
-        Ok(Value::Null) => Map::new(),
+    let (data, warnings) = match parse(yaml) {
+        Ok((Value::Object(data), warnings)) => (data, warnings),
+        Ok((Value::Null, warnings)) => (Map::new(), warnings),
         Ok(_) => return failed("the metadata must be a mapping of names to values".to_owned()),
         Err(error) => return failed(format!("Invalid YAML: {}", first_line(&error.to_string()))),
     };
     let errors = check(&data, kind);
-    Card { data: Some(data), errors, warnings: Vec::new() }
+    Card { data: Some(data), errors, warnings }
+}
+
+/// Reads YAML, with a warning about what the usual readers take and JSON cannot say: numbers
+/// that are not finite (PyYAML writes a loss as `.nan`) become null, and of a name that is given
+/// twice the last value counts.
+fn parse(yaml: &str) -> Result<(Value, Vec<String>), serde_saphyr::Error> {
+    let mut options = serde_saphyr::options! { strict_booleans: true };
+    let mut warnings = Vec::new();
+    loop {
+        let error = match serde_saphyr::from_str_with_options(yaml, options.clone()) {
+            Ok(value) => return Ok((value, warnings)),
+            Err(error) => error,
+        };
+        // Each is allowed once: a third reading is the last.
+        match error.without_snippet() {
+            serde_saphyr::Error::NonFiniteFloat { .. } if warnings.len() < 2 => {
+                options.non_finite_float_policy = NonFiniteFloatPolicy::PassThrough;
+                warnings.push("numbers that are not finite (.nan, .inf) become null".to_owned());
+            }
+            serde_saphyr::Error::DuplicateMappingKey { key, .. } if warnings.len() < 2 => {
+                options.duplicate_keys = DuplicateKeyPolicy::LastWins;
+                let name = key.as_deref().unwrap_or_default();
+                warnings.push(format!("\"{name}\" is given more than once: the last value counts"));
+            }
+            _ => return Err(error),
+        }
+    }
 }
 
 fn failed(error: String) -> Card {
@@ -236,6 +263,28 @@ mod tests {
         assert_eq!(data["language"], "no");
         assert_eq!(data["when"], "2024-01-02");
         assert_eq!(data["flag"], true);
+    }
+
+    #[test]
+    fn what_other_readers_take_is_a_warning() {
+        let read = |yaml: &str| read(&format!("---\n{yaml}\n---\n"), RepoKind::Model);
+        let card = read("loss: .nan\nbest: [.inf, -.inf, 1e999, 0.5]\ncount: 123456789012345678901234567890");
+        assert!(card.errors.is_empty(), "{:?}", card.errors);
+        let data = card.data.unwrap();
+        assert_eq!(data["loss"], Value::Null);
+        assert_eq!(data["best"], serde_json::json!([null, null, null, 0.5]));
+        assert_eq!(data["count"], 123_456_789_012_345_678_901_234_567_890_f64);
+        assert!(card.warnings[0].contains(".nan"), "{:?}", card.warnings);
+
+        let card = read("license: mit\nloss: .nan\nlicense: apache-2.0");
+        assert!(card.errors.is_empty(), "{:?}", card.errors);
+        assert_eq!(card.data.unwrap()["license"], "apache-2.0");
+        assert_eq!(card.warnings.len(), 2, "{:?}", card.warnings);
+        assert!(card.warnings.iter().any(|warning| warning.starts_with("\"license\" is given more than once")));
+        // A text that looks like one stays text, and what is wrong after a warning is still wrong.
+        assert_eq!(read("a: nan\nb: \".nan\"").data.unwrap()["b"], ".nan");
+        assert!(!read("loss: .nan\nlicense: nonsense").errors.is_empty());
+        assert!(!read("loss: .nan\na: [").errors.is_empty());
     }
 
     #[test]

@@ -50,24 +50,40 @@ pub fn default_attributes(dataset: bool) -> String {
     LARGE.iter().chain(more).map(|pattern| line(pattern)).collect()
 }
 
-/// A line that makes a pattern a large file. Spaces in a path need quotes.
+/// What git splits a line at: no other white space.
+const BLANKS: [char; 3] = [' ', '\t', '\r'];
+
+/// A line that makes a pattern a large file. Blanks in a pattern need quotes.
 pub fn line(pattern: &str) -> String {
-    if pattern.contains([' ', '"', '\\']) {
-        let quoted = pattern.replace('\\', "\\\\").replace('"', "\\\"");
-        return format!("\"{quoted}\" {LARGE_ATTRIBUTES}\n");
+    if !pattern.starts_with('"') && !pattern.contains(BLANKS) && !pattern.contains('\n') {
+        return format!("{pattern} {LARGE_ATTRIBUTES}\n");
     }
-    format!("{pattern} {LARGE_ATTRIBUTES}\n")
+    let quoted = pattern.chars().fold(String::with_capacity(pattern.len()), |mut text, c| {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            '\t' => text.push_str("\\t"),
+            '\r' => text.push_str("\\r"),
+            '\n' => text.push_str("\\n"),
+            _ => text.push(c),
+        }
+        text
+    });
+    format!("\"{quoted}\" {LARGE_ATTRIBUTES}\n")
 }
 
-/// A path as a pattern that matches it alone.
+/// A path as a pattern that matches it alone: one without a slash would match at any depth, and
+/// at the start of a line `#` is a comment and `!` a refusal.
 pub fn literal(path: &str) -> String {
-    path.chars().fold(String::with_capacity(path.len()), |mut text, c| {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+    let root = if path.contains('/') { "" } else { "/" };
+    let mut text = String::with_capacity(path.len() + 1);
+    text.push_str(root);
+    for (at, c) in path.chars().enumerate() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\') || at == 0 && matches!(c, '#' | '!' | '"') {
             text.push('\\');
         }
         text.push(c);
-        text
-    })
+    }
+    text
 }
 
 /// Lines beyond this many are not read: the file is hostile.
@@ -86,7 +102,8 @@ pub struct Attributes(Vec<Rule>);
 
 impl Attributes {
     pub fn parse(text: &str) -> Self {
-        Self(text.lines().take(MAX_LINES).filter_map(attribute_rule).collect())
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self(text.split('\n').take(MAX_LINES).filter_map(attribute_rule).collect())
     }
 
     pub fn is_large(&self, path: &str) -> bool {
@@ -95,15 +112,20 @@ impl Attributes {
 }
 
 fn attribute_rule(line: &str) -> Option<Rule> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') || line.starts_with("[attr]") {
+    let line = line.trim_start_matches(BLANKS);
+    if line.is_empty() || line.starts_with('#') {
         return None;
     }
-    let (pattern, rest) = match line.strip_prefix('"') {
-        Some(quoted) => unquote(quoted)?,
-        None => line.split_once(char::is_whitespace).map(|(pattern, rest)| (pattern.to_owned(), rest))?,
+    // What is no proper quotation is taken as it stands, as git does.
+    let (pattern, rest) = match line.strip_prefix('"').and_then(unquote) {
+        Some(unquoted) => unquoted,
+        None => line.split_once(BLANKS).map(|(pattern, rest)| (pattern.to_owned(), rest))?,
     };
-    let yes = rest.split_whitespace().rev().find_map(|attribute| match attribute {
+    // A macro is no pattern, and git takes no pattern that refuses.
+    if pattern.starts_with("[attr]") || pattern.starts_with('!') {
+        return None;
+    }
+    let yes = rest.split(BLANKS).rev().find_map(|attribute| match attribute {
         "filter=lfs" => Some(true),
         "-filter" | "!filter" => Some(false),
         other if other.starts_with("filter=") => Some(false),
@@ -112,14 +134,30 @@ fn attribute_rule(line: &str) -> Option<Rule> {
     Some(Rule { pattern: Pattern::parse(&pattern), yes })
 }
 
-/// The text up to the closing quote, and what follows.
+/// The text up to the closing quote, and what follows: the quotation of C, as git writes it.
 fn unquote(text: &str) -> Option<(String, &str)> {
-    let mut pattern = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((pattern, text.get(at + 1..)?)),
-            '\\' => pattern.push(chars.next()?.1),
+    let mut pattern = Vec::new();
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => return Some((String::from_utf8(pattern).ok()?, text.get(at + 1..)?)),
+            b'\\' => pattern.push(match bytes.next()?.1 {
+                b'a' => 0x07,
+                b'b' => 0x08,
+                b'f' => 0x0c,
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'v' => 0x0b,
+                plain @ (b'"' | b'\\') => plain,
+                high @ b'0'..=b'3' => {
+                    let mut octal =
+                        || bytes.next().map(|(_, digit)| digit).filter(|digit| (b'0'..=b'7').contains(digit));
+                    let (middle, low) = (octal()?, octal()?);
+                    (high - b'0') << 6 | (middle - b'0') << 3 | (low - b'0')
+                }
+                _ => return None,
+            }),
             other => pattern.push(other),
         }
     }
@@ -146,7 +184,7 @@ impl Ignores {
 }
 
 fn ignore_rule(line: &str) -> Option<Rule> {
-    let line = line.trim_end();
+    let line = line.trim_end_matches(BLANKS);
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
@@ -297,6 +335,22 @@ mod tests {
         let odd = "we[i]rd *na\"me?";
         assert!(Attributes::parse(&line(&literal(odd))).is_large(odd));
         assert!(!Attributes::parse(&line(&literal(odd))).is_large("weird xna\"me1"));
+        assert!(!Attributes::parse(&line(&literal(odd))).is_large(&format!("folder/{odd}")));
+    }
+
+    #[test]
+    fn lines_are_split_where_git_splits_them() {
+        let wide = "\u{3000}wide\u{a0}name\u{2028}.bin";
+        assert!(Attributes::parse(&format!("{wide} filter=lfs")).is_large(wide));
+        assert!(Attributes::parse("\u{feff}*.bin\tfilter=lfs\r\n").is_large("x.bin"));
+        assert!(Attributes::parse("\"\\303\\274\\tx\" filter=lfs").is_large("ü\tx"));
+        assert!(!Attributes::parse("\"not closed filter=lfs").is_large("not closed"));
+        for none in ["!x filter=lfs", "\"!x\" filter=lfs", "[attr]x filter=lfs", "#x filter=lfs"] {
+            assert!(
+                !Attributes::parse(none).is_large("x") && !Attributes::parse(none).is_large("!x"),
+                "{none}"
+            );
+        }
     }
 
     #[test]
@@ -320,6 +374,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_line_for_a_path_covers_it_and_no_other(path in "[ #!\"\\\\*?\\[\\]ab\u{3000}ü-]{1,12}") {
+            let attributes = Attributes::parse(&line(&literal(&path)));
+            prop_assert!(attributes.is_large(&path));
+            for other in [format!("x{path}"), format!("d/{path}")] {
+                prop_assert!(!attributes.is_large(&other), "{}", other);
+            }
+        }
+
         #[test]
         fn nothing_panics(text in "\\PC{0,80}", path in "\\PC{0,40}") {
             let _ = Attributes::parse(&text).is_large(&path);

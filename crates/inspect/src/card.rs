@@ -280,7 +280,9 @@ mod tests {
         assert!(card.errors.is_empty(), "{:?}", card.errors);
         assert_eq!(card.data.unwrap()["license"], "apache-2.0");
         assert_eq!(card.warnings.len(), 2, "{:?}", card.warnings);
-        assert!(card.warnings.iter().any(|warning| warning.starts_with("\"license\" is given more than once")));
+        assert!(
+            card.warnings.iter().any(|warning| warning.starts_with("\"license\" is given more than once"))
+        );
         // A text that looks like one stays text, and what is wrong after a warning is still wrong.
         assert_eq!(read("a: nan\nb: \".nan\"").data.unwrap()["b"], ".nan");
         assert!(!read("loss: .nan\nlicense: nonsense").errors.is_empty());

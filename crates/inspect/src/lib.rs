@@ -3,8 +3,11 @@
 
 pub mod attributes;
 pub mod card;
+pub mod gguf;
 pub mod metadata;
+pub mod readme;
 pub mod safetensors;
+pub mod transformers;
 
 /// Bytes at a file's start that are looked at to tell text from binary.
 pub const SAMPLE_BYTES: usize = 512;

@@ -4,14 +4,27 @@ use bastide_core::RepoKind;
 use serde_json::{Map, Value};
 
 use crate::card::texts;
+use crate::transformers;
 
 /// What was found out about a repository.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Derived {
     pub tags: Vec<String>,
     pub pipeline_tag: Option<String>,
     pub library: Option<String>,
     pub sdk: Option<String>,
+    pub base_models: Option<BaseModels>,
+    /// How the transformers library loads it.
+    pub transformers: Option<Map<String, Value>>,
+    /// Programs that can run the model.
+    pub apps: Vec<&'static str>,
+}
+
+/// The models that one was made from, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseModels {
+    pub relation: &'static str,
+    pub ids: Vec<String>,
 }
 
 /// Tags beyond this many are dropped: lists have to stay small.
@@ -37,34 +50,81 @@ pub fn derive(
     files: &[&str],
     config: Option<&Value>,
 ) -> Derived {
+    let mut found = match kind {
+        RepoKind::Model => model(card, files, config),
+        RepoKind::Dataset => Derived::default(),
+        RepoKind::Space => Derived { sdk: word(card, "sdk"), ..Derived::default() },
+    };
     let mut tags = Tags::default();
-    let library = library(card, files, config);
-    let mut pipeline_tag = None;
     match kind {
-        RepoKind::Model => {
-            tags.extend(library.as_deref());
-            tags.extend(file_formats(files));
-            tags.extend(config.and_then(|config| config.get("model_type")).and_then(Value::as_str));
-            pipeline_tag = card.get("pipeline_tag").and_then(Value::as_str).map(ToOwned::to_owned);
-            tags.extend(pipeline_tag.as_deref());
-            tags.extend(texts(card, "language"));
-            tags.prefixed("dataset", texts(card, "datasets"));
-            tags.prefixed("base_model", texts(card, "base_model"));
-        }
+        RepoKind::Model => model_tags(&mut tags, &found, card, files, config),
         RepoKind::Dataset => {
             tags.prefixed("language", texts(card, "language"));
             for (field, prefix) in DATASET_FIELDS {
                 tags.prefixed(prefix, texts(card, field));
             }
         }
-        RepoKind::Space => tags.extend(texts(card, "sdk")),
+        RepoKind::Space => tags.extend(found.sdk.as_deref()),
     }
     tags.extend(texts(card, "tags"));
     tags.prefixed("license", texts(card, "license"));
     tags.prefixed("arxiv", papers(text));
     tags.extend(["region:us"]);
-    let sdk = card.get("sdk").and_then(Value::as_str).filter(|_| kind == RepoKind::Space);
-    Derived { tags: tags.0, pipeline_tag, library, sdk: sdk.map(ToOwned::to_owned) }
+    found.tags = tags.0;
+    if kind == RepoKind::Model {
+        found.apps = apps(&found);
+    }
+    found
+}
+
+fn model(card: &Map<String, Value>, files: &[&str], config: Option<&Value>) -> Derived {
+    let library = library(card, files, config);
+    let loaded = matches!(library.as_deref(), Some("transformers" | "sentence-transformers"));
+    let transformers = config.filter(|_| loaded).and_then(transformers::info);
+    let inferred = || {
+        let by_library = library.as_deref().and_then(pipeline_of_library);
+        let by_class = transformers.as_ref().and_then(|info| info.get("pipeline_tag")?.as_str());
+        by_library.or(by_class).map(ToOwned::to_owned)
+    };
+    let pipeline_tag = word(card, "pipeline_tag").or_else(inferred);
+    let base_models = base_models(card, library.as_deref(), files, config);
+    Derived { pipeline_tag, library, base_models, transformers, ..Derived::default() }
+}
+
+fn model_tags(
+    tags: &mut Tags,
+    found: &Derived,
+    card: &Map<String, Value>,
+    files: &[&str],
+    config: Option<&Value>,
+) {
+    tags.extend(found.library.as_deref());
+    tags.extend(file_formats(files));
+    tags.extend(config.and_then(|config| config.get("model_type")).and_then(Value::as_str));
+    tags.extend(found.pipeline_tag.as_deref());
+    tags.extend(card.get("model-index").filter(|index| index.is_array()).map(|_| "model-index"));
+    tags.extend(config.and_then(|config| config.get("auto_map")).map(|_| "custom_code"));
+    tags.extend(texts(card, "language"));
+    tags.prefixed("dataset", texts(card, "datasets"));
+    if let Some(BaseModels { relation, ids }) = &found.base_models {
+        tags.prefixed("base_model", ids.iter().map(String::as_str));
+        tags.prefixed(&format!("base_model:{relation}"), ids.iter().map(String::as_str));
+    }
+}
+
+/// A text that can stand in a list and be looked for: one line, neither empty nor endless.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_TAG_BYTES && !text.chars().any(char::is_control)
+}
+
+/// A field of the card that is one word.
+fn word(card: &Map<String, Value>, key: &str) -> Option<String> {
+    card.get(key).and_then(Value::as_str).filter(|text| is_word(text)).map(ToOwned::to_owned)
+}
+
+/// The words of a field that may be one text or a list of texts.
+pub fn words<'a>(card: &'a Map<String, Value>, key: &str) -> impl Iterator<Item = &'a str> {
+    texts(card, key).into_iter().filter(|text| is_word(text)).take(MAX_TAGS)
 }
 
 #[derive(Default)]
@@ -76,34 +136,108 @@ impl Tags {
     }
 
     fn prefixed<'a>(&mut self, prefix: &str, values: impl IntoIterator<Item = &'a str>) {
-        values.into_iter().for_each(|value| self.push(format!("{prefix}:{value}")));
+        let values = values.into_iter().filter(|value| !value.is_empty());
+        values.for_each(|value| self.push(format!("{prefix}:{value}")));
     }
 
     fn push(&mut self, tag: String) {
-        let fits = !tag.is_empty() && tag.len() <= MAX_TAG_BYTES && self.0.len() < MAX_TAGS;
-        if fits && !self.0.contains(&tag) {
+        if is_word(&tag) && self.0.len() < MAX_TAGS && !self.0.contains(&tag) {
             self.0.push(tag);
         }
     }
 }
 
+fn base_models(
+    card: &Map<String, Value>,
+    library: Option<&str>,
+    files: &[&str],
+    config: Option<&Value>,
+) -> Option<BaseModels> {
+    let ids: Vec<String> = words(card, "base_model").map(ToOwned::to_owned).collect();
+    if ids.is_empty() {
+        return None;
+    }
+    let said = card.get("base_model_relation").and_then(Value::as_str);
+    let said = ["adapter", "merge", "quantized", "finetune"].into_iter().find(|known| said == Some(*known));
+    let quantized = files.iter().any(|file| file.ends_with(".gguf"))
+        || library == Some("mlx")
+        || config.is_some_and(|config| config.get("quantization_config").is_some());
+    let inferred = match () {
+        () if library == Some("peft") || files.contains(&"adapter_config.json") => "adapter",
+        () if ids.len() > 1 => "merge",
+        () if quantized => "quantized",
+        () => "finetune",
+    };
+    Some(BaseModels { relation: said.unwrap_or(inferred), ids })
+}
+
 fn library(card: &Map<String, Value>, files: &[&str], config: Option<&Value>) -> Option<String> {
-    if let Some(name) = card.get("library_name").and_then(Value::as_str) {
-        return Some(name.to_owned());
+    if let Some(name) = word(card, "library_name") {
+        return Some(name);
     }
-    let has = |name: &str| files.contains(&name);
-    if has("modules.json") || has("config_sentence_transformers.json") {
-        return Some("sentence-transformers".to_owned());
+    const FILES: &[(&str, &str)] = &[
+        ("config_setfit.json", "setfit"),
+        ("modules.json", "sentence-transformers"),
+        ("config_sentence_transformers.json", "sentence-transformers"),
+        ("model_index.json", "diffusers"),
+        ("adapter_config.json", "peft"),
+        ("open_clip_config.json", "open_clip"),
+    ];
+    let by_file = FILES.iter().find(|(file, _)| files.contains(file)).map(|(_, library)| *library);
+    let has = |key: &str| config.is_some_and(|config| config.get(key).is_some());
+    let by_config = || match () {
+        () if has("pretrained_cfg") => Some("timm"),
+        () if has("architectures") || has("model_type") => Some("transformers"),
+        () => None,
+    };
+    by_file.or_else(by_config).map(ToOwned::to_owned)
+}
+
+/// The task of libraries that have one.
+fn pipeline_of_library(library: &str) -> Option<&'static str> {
+    Some(match library {
+        "sentence-transformers" => "sentence-similarity",
+        "setfit" => "text-classification",
+        "timm" => "image-classification",
+        "spacy" | "flair" | "stanza" | "span-marker" => "token-classification",
+        "open_clip" => "zero-shot-image-classification",
+        _ => return None,
+    })
+}
+
+/// Programs that run what is in this format, by the names that clients filter with.
+fn apps(found: &Derived) -> Vec<&'static str> {
+    const GGUF: &[&str] = &[
+        "llama.cpp",
+        "node-llama-cpp",
+        "lmstudio",
+        "localai",
+        "jan",
+        "ollama",
+        "backyard",
+        "sanctum",
+        "jellybox",
+        "msty",
+        "recursechat",
+        "docker-model-runner",
+        "lemonade",
+    ];
+    const SERVERS: &[&str] = &["vllm", "sglang", "tgi"];
+    const MLX: &[&str] = &["mlx-lm", "lmstudio"];
+    const PICTURES: &[&str] = &["drawthings", "diffusionbee", "joyfusion", "invoke"];
+    let tagged = |tag: &str| found.tags.iter().any(|found| found == tag);
+    let pipeline = found.pipeline_tag.as_deref();
+    let talks = matches!(pipeline, Some("text-generation" | "image-text-to-text"));
+    let mut apps = Vec::new();
+    for (run, fits) in [
+        (GGUF, tagged("gguf")),
+        (SERVERS, talks && tagged("transformers") && tagged("safetensors")),
+        (MLX, tagged("mlx")),
+        (PICTURES, tagged("diffusers") && pipeline == Some("text-to-image")),
+    ] {
+        apps.extend(run.iter().filter(|_| fits));
     }
-    if has("model_index.json") {
-        return Some("diffusers".to_owned());
-    }
-    if has("adapter_config.json") {
-        return Some("peft".to_owned());
-    }
-    let transformers = config
-        .is_some_and(|config| config.get("architectures").is_some() || config.get("model_type").is_some());
-    transformers.then(|| "transformers".to_owned())
+    apps
 }
 
 fn file_formats<'a>(files: &'a [&'a str]) -> impl Iterator<Item = &'static str> + 'a {
@@ -123,9 +257,9 @@ fn file_formats<'a>(files: &'a [&'a str]) -> impl Iterator<Item = &'static str> 
 
 /// Numbers of arXiv papers that a text links to.
 fn papers(text: &str) -> impl Iterator<Item = &str> {
-    ["arxiv.org/abs/", "arxiv.org/pdf/"].into_iter().flat_map(move |link| {
-        text.match_indices(link).filter_map(move |(at, _)| paper(text, at + link.len()))
-    })
+    ["arxiv.org/abs/", "arxiv.org/pdf/", "huggingface.co/papers/", "hf.co/papers/"].into_iter().flat_map(
+        move |link| text.match_indices(link).filter_map(move |(at, _)| paper(text, at + link.len())),
+    )
 }
 
 fn paper(text: &str, at: usize) -> Option<&str> {
@@ -133,7 +267,8 @@ fn paper(text: &str, at: usize) -> Option<&str> {
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     let id = rest.get(..end)?.trim_end_matches('.');
     let (year, number) = id.split_once('.')?;
-    (year.len() == 4 && (4..=5).contains(&number.len())).then_some(id)
+    let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+    (year.len() == 4 && digits && (4..=5).contains(&number.len())).then_some(id)
 }
 
 #[cfg(test)]
@@ -167,6 +302,7 @@ mod tests {
                 "no",
                 "dataset:glue",
                 "base_model:ann/base",
+                "base_model:finetune:ann/base",
                 "vision",
                 "mit",
                 "license:mit",

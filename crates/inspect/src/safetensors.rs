@@ -1,7 +1,7 @@
 //! The header of a safetensors file: how many parameters of which type.
 //! Format: 8 bytes length (little-endian), then JSON of name to dtype, shape and offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -78,6 +78,16 @@ pub fn parameters(header: &[u8], size: u64) -> Result<Parameters, HeaderError> {
     Ok(found)
 }
 
+/// The files that an index (`model.safetensors.index.json`) spreads a model over.
+pub fn shards(index: &[u8]) -> Option<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Index = serde_json::from_slice(index).ok()?;
+    Some(index.weight_map.into_values().collect())
+}
+
 /// Bits of one value; `None` for types that are not known, which are counted all the same.
 fn type_bits(dtype: &str) -> Option<u64> {
     Some(match dtype {
@@ -120,6 +130,20 @@ mod tests {
         assert_eq!(layout("7"), Err(HeaderError::Invalid));
         assert_eq!(header_end(u64::MAX.to_le_bytes()), Err(HeaderError::TooLong));
         assert_eq!(header_end(MAX_HEADER_BYTES.to_le_bytes()), Ok(MAX_HEADER_BYTES + 8));
+    }
+
+    #[test]
+    fn an_index_names_each_file_once() {
+        let index =
+            br#"{"metadata":{"total_size":8},"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors",
+            "c":"m-1.safetensors"}}"#;
+        assert_eq!(
+            shards(index).unwrap().into_iter().collect::<Vec<_>>(),
+            ["m-1.safetensors", "m-2.safetensors"]
+        );
+        for bad in [&b"{}"[..], b"[]", b"{\"weight_map\":{\"a\":7}}", b"\xff"] {
+            assert_eq!(shards(bad), None);
+        }
     }
 
     proptest! {

@@ -100,6 +100,9 @@ const SPACE: &[&str] = &[
 ];
 /// Asked for by some clients and named by no list.
 const HIDDEN: &[&str] = &["gitalyUid", "xetEnabled"];
+/// Shown only where `expand` asks for them.
+const ONLY_EXPANDED: &[&str] =
+    &["baseModels", "childrenModelCount", "evalResults", "inference", "inferenceProviderMapping", "region"];
 
 fn expandable(kind: RepoKind) -> &'static [&'static str] {
     match kind {
@@ -140,17 +143,21 @@ async fn info(State(hub): State<Hub>, caller: Caller, route: RepoRoute, query: Q
     Ok(Json(choose(fields, expand.as_deref())))
 }
 
-/// Only what `expand` asks for, and the ids; everything without it.
+/// Only what `expand` asks for, and the ids; everything without it. What is asked for and not
+/// known is null.
 pub fn choose(mut fields: Map<String, Value>, expand: Option<&[String]>) -> Value {
     if let Some(asked) = expand {
         fields.retain(|key, _| key == "id" || key == "_id" || asked.iter().any(|field| field == key));
+        for field in asked {
+            fields.entry(field.as_str()).or_insert(Value::Null);
+        }
     } else {
-        fields.retain(|key, _| !HIDDEN.contains(&key.as_str()));
+        fields.retain(|key, _| ![HIDDEN, ONLY_EXPANDED].concat().contains(&key.as_str()));
     }
     Value::Object(fields)
 }
 
-fn siblings(files: &[TreeItem], blobs: bool) -> Value {
+pub fn siblings(files: &[TreeItem], blobs: bool) -> Value {
     let one = |file: &TreeItem| {
         let mut entry = Map::from_iter([("rfilename".to_owned(), json!(file.path))]);
         if blobs {
@@ -206,6 +213,9 @@ pub fn fields(info: &Info) -> Map<String, Value> {
     put("cardData", stored(info.card.as_deref()));
     put("resourceGroup", Value::Null);
     put("xetEnabled", json!(true));
+    if let Value::Object(facts) = stored(Some(&info.facts)) {
+        fields.extend(facts);
+    }
     match info.path.kind {
         RepoKind::Model => model_fields(info, &mut fields),
         RepoKind::Dataset => dataset_fields(&mut fields),
@@ -214,19 +224,39 @@ pub fn fields(info: &Info) -> Map<String, Value> {
     fields
 }
 
+/// A field of the card.
+fn of_card<'a>(fields: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    fields.get("cardData")?.get(key)
+}
+
+/// The texts of a field of the card that may be one or a list of them.
+fn list_of_card(fields: &Map<String, Value>, key: &str) -> Value {
+    match of_card(fields, key) {
+        Some(Value::String(text)) => json!([text]),
+        Some(Value::Array(list)) => list.iter().filter(|item| item.is_string()).cloned().collect(),
+        _ => json!([]),
+    }
+}
+
 fn model_fields(info: &Info, fields: &mut Map<String, Value>) {
     fields.insert("modelId".into(), json!(info.path.id()));
     fields.insert("pipeline_tag".into(), json!(info.pipeline_tag));
     fields.insert("library_name".into(), json!(info.library));
     fields.insert("spaces".into(), json!([]));
-    let index = fields.get("cardData").and_then(|card| card.get("model-index")).cloned();
+    let index = of_card(fields, "model-index").filter(|index| index.is_array()).cloned();
     fields.insert("model-index".into(), index.unwrap_or(Value::Null));
-    if let Value::Object(facts) = stored(Some(&info.facts)) {
-        fields.extend(facts);
+    if let Some(widget) = of_card(fields, "widget").filter(|widget| widget.is_array()).cloned() {
+        fields.insert("widgetData".into(), widget);
     }
+    // Nothing is evaluated or served for inference here.
+    fields.insert("evalResults".into(), json!([]));
+    fields.insert("inference".into(), Value::Null);
+    fields.insert("inferenceProviderMapping".into(), json!([]));
 }
 
 fn dataset_fields(fields: &mut Map<String, Value>) {
+    let paper = of_card(fields, "paperswithcode_id").filter(|id| id.is_string()).cloned();
+    fields.extend(paper.map(|paper| ("paperswithcode_id".to_owned(), paper)));
     for key in ["description", "citation", "paperswithcode_id", "mainSize"] {
         fields.entry(key).or_insert(Value::Null);
     }
@@ -240,8 +270,10 @@ fn space_fields(info: &Info, fields: &mut Map<String, Value>) {
     fields.insert("subdomain".into(), json!(subdomain));
     let hardware = json!({ "current": null, "requested": null });
     fields.insert("runtime".into(), json!({ "stage": "STOPPED", "hardware": hardware, "storage": null }));
+    // As in the tag of every repository.
+    fields.insert("region".into(), json!("us"));
     for key in ["models", "datasets"] {
-        let linked = fields.get("cardData").and_then(|card| card.get(key)).cloned();
-        fields.insert(key.into(), linked.filter(Value::is_array).unwrap_or_else(|| json!([])));
+        let linked = list_of_card(fields, key);
+        fields.insert(key.into(), linked);
     }
 }

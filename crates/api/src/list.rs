@@ -6,14 +6,14 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bastide_core::{RepoId, RepoKind};
-use bastide_hub::lists::{Info, ListCursor, ListRequest, ListSort};
+use bastide_hub::lists::{Detail, ListCursor, ListRequest, ListRow, ListSort};
 use bastide_hub::{CursorValue, Hub, Problem};
 use http::{Method, Uri, header};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, header_text};
 use crate::extract::{Caller, Query};
-use crate::info::{choose, expand, fields};
+use crate::info::{choose, expand, fields, siblings};
 use crate::routes::Routes;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -38,9 +38,9 @@ async fn spaces(hub: State<Hub>, caller: Caller, query: Query, uri: OriginalUri)
 
 async fn list(hub: Hub, caller: Caller, query: Query, uri: Uri, kind: RepoKind) -> Answer<Response> {
     let expand = expand(kind, &query)?;
-    let request = request(kind, &query)?;
+    let request = ListRequest { detail: detail(&query, expand.as_deref()), ..request(kind, &query)? };
     let page = hub.list_repos(&caller.context, request).await?;
-    let rows: Vec<Value> = page.rows.iter().map(|info| row(info, &query, expand.as_deref())).collect();
+    let rows: Vec<Value> = page.rows.iter().map(|found| row(found, &query, expand.as_deref())).collect();
     let next = page.next.map(|cursor| next_link(&hub.config.public_url, &uri, &query, &encode(&cursor)));
     let mut response = Json(rows).into_response();
     if let Some(next) = next {
@@ -62,26 +62,45 @@ pub fn next_link(base: &str, uri: &Uri, query: &Query, cursor: &str) -> http::He
     header_text(&format!("<{base}{}?{query}>; rel=\"next\"", uri.path()))
 }
 
+/// What a row has to tell for the fields that are asked for.
+fn detail(query: &Query, expand: Option<&[String]>) -> Detail {
+    let asked = |field: &str| expand.is_some_and(|fields| fields.iter().any(|asked| asked == field));
+    match (expand.is_none() && query.flag("full") || asked("siblings"), asked("sha")) {
+        (true, _) => Detail::Files,
+        (false, true) => Detail::Commit,
+        (false, false) => Detail::Row,
+    }
+}
+
 fn request(kind: RepoKind, query: &Query) -> Result<ListRequest, Problem> {
+    if query.0.iter().any(|(_, value)| value.contains('\0')) {
+        return Err(Problem::Invalid("the query has a zero character".into()));
+    }
     let mut tags: Vec<String> =
         query.all("filter").flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect();
-    tags.extend(query.get("pipeline_tag").map(ToOwned::to_owned));
     tags.retain(|tag| !tag.is_empty());
     let gated = query.get("gated").map(|_| query.flag("gated"));
     let links = |key, kind: &str| query.all(key).map(move |id| format!("{kind}:{id}")).collect::<Vec<_>>();
     let cursor = query.get("cursor").map(decode).transpose()?;
+    let apps = query.all("apps").flat_map(|value| value.split(',')).map(|app| app.trim().to_owned());
+    let served = ["inference", "inference_provider"].iter().any(|key| query.all(key).next().is_some());
     Ok(ListRequest {
         kind,
         author: query.get("author").map(ToOwned::to_owned),
         search: query.all("search").filter(|text| !text.is_empty()).map(ToOwned::to_owned).collect(),
         tags,
         links: [links("models", "model"), links("datasets", "dataset")].concat(),
+        pipeline: query.get("pipeline_tag").filter(|tag| !tag.is_empty()).map(ToOwned::to_owned),
+        apps: apps.filter(|app| !app.is_empty()).collect(),
+        linked: query.flag("linked"),
+        served,
         gated,
         parameters: parameters(query.get("num_parameters"))?,
         sort: sort(query.get("sort"))?,
         ascending: query.get("direction") == Some("1"),
         limit: query.number("limit")?,
         cursor,
+        detail: Detail::Row,
     })
 }
 
@@ -170,8 +189,10 @@ const PLAIN: &[&str] = &[
     "subdomain",
 ];
 
-fn row(info: &Info, query: &Query, expand: Option<&[String]>) -> Value {
-    let all = fields(info);
+fn row(found: &ListRow, query: &Query, expand: Option<&[String]>) -> Value {
+    let mut all = fields(&found.info);
+    all.insert("sha".into(), json!(found.commit));
+    all.insert("siblings".into(), siblings(&found.files, false));
     if expand.is_some() {
         return choose(all, expand);
     }
@@ -179,7 +200,8 @@ fn row(info: &Info, query: &Query, expand: Option<&[String]>) -> Value {
     let mut kept: Map<String, Value> = Map::new();
     for (key, value) in all {
         let wanted = PLAIN.contains(&key.as_str())
-            || key == "cardData" && (full || query.flag("cardData"))
+            || full && matches!(key.as_str(), "cardData" | "sha" | "siblings")
+            || key == "cardData" && query.flag("cardData")
             || key == "config" && query.flag("config");
         if wanted && !value.is_null() {
             kept.insert(key, value);

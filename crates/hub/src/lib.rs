@@ -32,6 +32,7 @@ mod revisions;
 pub mod service;
 pub mod tokens;
 pub mod trees;
+mod weights;
 mod witness;
 mod writes;
 pub mod xet;

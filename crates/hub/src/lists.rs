@@ -1,6 +1,6 @@
 //! Information about one repository, and lists of many.
 
-use bastide_core::limits::LIST_PAGE_MAX;
+use bastide_core::limits::{LIST_PAGE_FILES, LIST_PAGE_FULL, LIST_PAGE_MAX};
 use bastide_core::{Oid, RepoKind};
 use bastide_ledger::Context;
 use bastide_store::lists::{self, Cursor, ListQuery, RepoInfo, Sort};
@@ -22,18 +22,45 @@ pub struct ListRequest {
     pub search: Vec<String>,
     pub tags: Vec<String>,
     pub links: Vec<String>,
+    pub pipeline: Option<String>,
+    /// Programs that run it, all of them.
+    pub apps: Vec<String>,
+    /// Only what links models or data sets.
+    pub linked: bool,
+    /// Only what is served for inference: nothing is, here.
+    pub served: bool,
     pub gated: Option<bool>,
     pub parameters: (Option<i64>, Option<i64>),
     pub sort: Sort,
     pub ascending: bool,
     pub limit: Option<u64>,
     pub cursor: Option<Cursor>,
+    pub detail: Detail,
+}
+
+/// How much a row tells. What is not in the row itself makes pages shorter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Detail {
+    #[default]
+    Row,
+    /// The commit that the main branch is at.
+    Commit,
+    /// That, and its files.
+    Files,
+}
+
+/// One of a list, with what `Detail` asked for.
+#[derive(Debug)]
+pub struct ListRow {
+    pub info: RepoInfo,
+    pub commit: Option<Oid>,
+    pub files: Vec<TreeItem>,
 }
 
 /// A page, and where the next one starts.
 #[derive(Debug)]
 pub struct ListPage {
-    pub rows: Vec<RepoInfo>,
+    pub rows: Vec<ListRow>,
     pub next: Option<Cursor>,
 }
 
@@ -73,30 +100,78 @@ impl Hub {
 
     /// A page of what the caller may see of what it looks for.
     pub async fn list_repos(&self, context: &Context, request: ListRequest) -> Result<ListPage, Problem> {
-        let limit = match request.limit {
-            None => DEFAULT_LIMIT,
-            Some(limit) => u32::try_from(limit.clamp(1, LIST_PAGE_MAX as u64)).unwrap_or(DEFAULT_LIMIT),
+        if request.served {
+            return Ok(ListPage { rows: Vec::new(), next: None });
+        }
+        let (sort, detail) = (request.sort, request.detail);
+        let limit = page_limit(request.limit, detail);
+        let query = ListQuery { limit: limit + 1, ..query(context, request) };
+        let mut found = lists::find(&mut self.db.read().await?, &query).await?;
+        let mut more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        let mut last = None;
+        let (mut rows, mut files) = (Vec::with_capacity(found.len()), 0);
+        let mut found = found.into_iter();
+        for info in found.by_ref() {
+            last = Some(Cursor::after(&info, sort));
+            if let Some(row) = self.list_row(context, info, detail).await? {
+                files += row.files.len();
+                rows.push(row);
+            }
+            if files >= LIST_PAGE_FILES {
+                break;
+            }
+        }
+        more |= found.next().is_some();
+        Ok(ListPage { rows, next: last.filter(|_| more) })
+    }
+
+    /// A row with its details; `None` when it has gone from the caller's sight meanwhile.
+    async fn list_row(
+        &self,
+        context: &Context,
+        info: RepoInfo,
+        detail: Detail,
+    ) -> Result<Option<ListRow>, Problem> {
+        let mut row = ListRow { info, commit: None, files: Vec::new() };
+        if detail == Detail::Row {
+            return Ok(Some(row));
+        }
+        let access = match self.access(context).repo_by_id::<See>(row.info.id).await {
+            Ok(access) => access,
+            Err(Problem::RepoNotFound { .. } | Problem::Disabled) => return Ok(None),
+            Err(problem) => return Err(problem),
         };
-        let sort = request.sort;
-        let tags = request.tags.into_iter().map(|tag| ("tag", tag));
-        let links = request.links.into_iter().map(|link| ("link", link.to_ascii_lowercase()));
-        let query = ListQuery {
-            kind: request.kind,
-            viewer: context.user_id(),
-            author: request.author.map(|author| author.to_ascii_lowercase()),
-            search: request.search.iter().map(|piece| piece.to_ascii_lowercase()).collect(),
-            terms: tags.chain(links).collect(),
-            gated: request.gated,
-            parameters: request.parameters,
-            sort,
-            ascending: request.ascending,
-            limit: limit + 1,
-            cursor: request.cursor,
-        };
-        let mut rows = lists::find(&mut self.db.read().await?, &query).await?;
-        let more = rows.len() > limit as usize;
-        rows.truncate(limit as usize);
-        let next = rows.last().filter(|_| more).map(|last| Cursor::after(last, sort));
-        Ok(ListPage { rows, next })
+        row.commit = self.head(&access).await?;
+        if detail == Detail::Files {
+            row.files = self.siblings(&access, row.commit).await?;
+        }
+        Ok(Some(row))
+    }
+}
+
+fn page_limit(asked: Option<u64>, detail: Detail) -> u32 {
+    let most = if detail == Detail::Row { LIST_PAGE_MAX } else { LIST_PAGE_FULL };
+    asked.map_or(DEFAULT_LIMIT, |asked| u32::try_from(asked.clamp(1, most as u64)).unwrap_or(DEFAULT_LIMIT))
+}
+
+fn query(context: &Context, request: ListRequest) -> ListQuery {
+    let tags = request.tags.into_iter().map(|tag| ("tag", tag));
+    let links = request.links.into_iter().map(|link| ("link", link.to_ascii_lowercase()));
+    let pipeline = request.pipeline.into_iter().map(|pipeline| ("pipeline", pipeline));
+    let apps = request.apps.into_iter().map(|app| ("app", app.to_ascii_lowercase()));
+    let linked = request.linked.then(|| ("linked", "any".to_owned()));
+    ListQuery {
+        kind: request.kind,
+        viewer: context.user_id(),
+        author: request.author.map(|author| author.to_ascii_lowercase()),
+        search: request.search.iter().map(|piece| piece.to_ascii_lowercase()).collect(),
+        terms: tags.chain(links).chain(pipeline).chain(apps).chain(linked).collect(),
+        gated: request.gated,
+        parameters: request.parameters,
+        sort: request.sort,
+        ascending: request.ascending,
+        limit: DEFAULT_LIMIT,
+        cursor: request.cursor,
     }
 }

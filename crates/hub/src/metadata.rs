@@ -1,11 +1,10 @@
 //! What lists and searches know of a repository, read from the files of its main branch.
 
 use bastide_core::limits::MAX_CARD_BYTES;
-use bastide_core::{EntryPath, Oid};
-use bastide_git::Pointer;
-use bastide_inspect::metadata::Derived;
-use bastide_inspect::safetensors::{self, Parameters};
-use bastide_inspect::{card, metadata};
+use bastide_core::{Oid, RepoKind};
+use bastide_inspect::gguf::Facts;
+use bastide_inspect::metadata::{Derived, words};
+use bastide_inspect::{card, metadata, readme, transformers};
 use bastide_store::permit::Repo;
 use bastide_store::repos::MetadataRow;
 use serde_json::{Map, Value, json};
@@ -14,11 +13,11 @@ use crate::access::{Access, Write};
 use crate::trees::{ItemKind, TreeItem};
 use crate::{Hub, Problem};
 
-/// Longest `config.json` that is read.
+/// Longest `config.json` that is read, and longest `tokenizer_config.json`.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
-/// Weight files of one model whose headers are read.
-const MAX_WEIGHT_FILES: usize = 200;
+const MAX_TOKENIZER_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Facts are named as information about a repository shows them.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
     derived: Derived,
@@ -29,6 +28,10 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
+    fn add(&mut self, key: &str, fact: Option<Value>) {
+        self.facts.extend(fact.map(|fact| (key.to_owned(), fact)));
+    }
+
     pub(crate) fn row(&self) -> MetadataRow {
         let Self { derived, card, facts, parameters, used_bytes } = self;
         MetadataRow {
@@ -43,15 +46,24 @@ impl Metadata {
         }
     }
 
-    /// What the repository is found by.
+    /// What the repository is found by. Besides tags and the words of its name: its `pipeline`,
+    /// each `app` that runs it, each repository that it links (`link`) or was made from (`base`),
+    /// and whether it links any (`linked`).
     pub(crate) fn terms(&self, repo: &Repo) -> Vec<(&'static str, String)> {
         let mut terms: Vec<_> = self.derived.tags.iter().map(|tag| ("tag", tag.clone())).collect();
         terms.extend(name_words(&repo.path.key()).map(|word| ("name", word.to_owned())));
         // Counts how many there are of a kind, for the plan of a search.
         terms.push(("kind", repo.path.kind.as_str().to_owned()));
+        terms.extend(self.derived.pipeline_tag.iter().map(|pipeline| ("pipeline", pipeline.clone())));
+        terms.extend(self.derived.apps.iter().map(|app| ("app", (*app).to_owned())));
+        let bases = self.derived.base_models.iter().flat_map(|base| &base.ids);
+        terms.extend(bases.map(|id| ("base", id.to_ascii_lowercase())));
         for (key, kind) in [("models", "model"), ("datasets", "dataset")] {
-            let linked = self.card.iter().flat_map(|data| card::texts(data, key));
+            let linked = self.card.iter().flat_map(|data| words(data, key));
             terms.extend(linked.map(|id| ("link", format!("{kind}:{}", id.to_ascii_lowercase()))));
+        }
+        if terms.iter().any(|(kind, _)| *kind == "link") {
+            terms.push(("linked", "any".to_owned()));
         }
         terms.sort();
         terms.dedup();
@@ -81,19 +93,45 @@ impl Hub {
         let empty = Map::new();
         let text = card::split(&readme).1;
         let derived = metadata::derive(kind, card.as_ref().unwrap_or(&empty), text, &names, config.as_ref());
-        let mut facts = Map::new();
-        if let Some(config) = &config {
-            facts.insert("config".into(), config_facts(config));
-            if let Some(auto) = auto_model(config, &derived) {
-                facts.insert("transformersInfo".into(), auto);
-            }
-        }
-        let parameters = self.weights(access, &files).await;
-        if let Some(found) = &parameters {
-            facts.insert("safetensors".into(), json!({ "parameters": found.by_type, "total": found.total }));
-        }
         let used_bytes = files.iter().map(TreeItem::size).sum();
-        Ok(Metadata { derived, card, facts, parameters: parameters.map(|found| found.total), used_bytes })
+        let mut found = Metadata { derived, card, used_bytes, ..Metadata::default() };
+        match kind {
+            RepoKind::Model => self.add_model_facts(access, &files, config.as_ref(), &mut found).await?,
+            RepoKind::Dataset => {
+                found.add("description", readme::description(text).map(Value::from));
+                found.add("citation", readme::citation(text).map(Value::from));
+            }
+            RepoKind::Space => {}
+        }
+        Ok(found)
+    }
+
+    async fn add_model_facts(
+        &self,
+        access: &Access<Write>,
+        files: &[TreeItem],
+        config: Option<&Value>,
+        found: &mut Metadata,
+    ) -> Result<(), Problem> {
+        let tokenizer =
+            self.small_file(access, files, "tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES).await?;
+        let tokenizer = tokenizer.and_then(|bytes| transformers::tokenizer_parts(&bytes));
+        found.add("mask_token", tokenizer.as_ref().and_then(transformers::mask_token).map(Value::from));
+        let mut parts = config.map(transformers::config_parts).unwrap_or_default();
+        parts.extend(tokenizer.map(|tokenizer| ("tokenizer_config".to_owned(), tokenizer.into())));
+        found.add("config", (config.is_some() || !parts.is_empty()).then(|| parts.into()));
+        found.add("transformersInfo", transformers_info(&found.derived));
+        found.add("baseModels", base_models(&found.derived));
+        if let Some(weights) = self.safetensors(access, files).await {
+            let fact = json!({ "parameters": weights.by_type, "total": weights.total });
+            found.add("safetensors", Some(fact));
+            found.parameters = Some(weights.total);
+        }
+        if let Some(gguf) = self.gguf(access, files).await {
+            found.parameters = found.parameters.or(Some(gguf.total));
+            found.add("gguf", Some(gguf_fact(gguf)));
+        }
+        Ok(())
     }
 
     /// A regular file's content, if it is there and not too long.
@@ -112,83 +150,32 @@ impl Hub {
         let oid = *oid;
         self.objects(access, move |repo| repo.blob(oid, limit)).await.map(Some)
     }
-
-    /// Counts the parameters of all weight files; a file that cannot be read counts for none,
-    /// because a wrong header must not keep a commit out.
-    async fn weights(&self, access: &Access<Write>, files: &[TreeItem]) -> Option<Parameters> {
-        let weights = files.iter().filter(|file| is_weights(&file.path)).take(MAX_WEIGHT_FILES);
-        let mut sum: Option<Parameters> = None;
-        for file in weights {
-            match self.weights_of(access, file).await {
-                Ok(found) => sum.get_or_insert_with(Parameters::default).add(&found),
-                Err(problem) => {
-                    tracing::debug!(path = file.path, ?problem, "weights without a readable header")
-                }
-            }
-        }
-        sum
-    }
-
-    async fn weights_of(&self, access: &Access<Write>, file: &TreeItem) -> Result<Parameters, Problem> {
-        let size = file.size();
-        let bad = |error: safetensors::HeaderError| Problem::Invalid(error.to_string());
-        let first = self.item_range(access, file, 0..8).await?;
-        let end = safetensors::header_end(first.as_ref().try_into().unwrap_or_default()).map_err(bad)?;
-        let header = self.item_range(access, file, 8..end.min(size)).await?;
-        safetensors::parameters(&header, size).map_err(bad)
-    }
-
-    async fn item_range(
-        &self,
-        access: &Access<Write>,
-        file: &TreeItem,
-        range: std::ops::Range<u64>,
-    ) -> Result<bytes::Bytes, Problem> {
-        match &file.kind {
-            ItemKind::Large { pointer: Pointer { sha256, .. }, .. } => {
-                self.large_range(&access.lower(), *sha256, range).await
-            }
-            ItemKind::File { size } => {
-                let (oid, limit) = (file.oid, *size);
-                let whole = self.objects(access, move |repo| repo.blob(oid, limit)).await?;
-                let part = usize::try_from(range.start).ok().zip(usize::try_from(range.end.min(limit)).ok());
-                let part = part.filter(|(start, end)| start <= end && *end <= whole.len());
-                part.map(|(start, end)| whole.slice(start..end)).ok_or(Problem::Range { size: limit })
-            }
-            ItemKind::Folder => Err(Problem::entry("it is a folder")),
-        }
-    }
 }
 
-fn is_weights(path: &str) -> bool {
-    path.parse::<EntryPath>().is_ok_and(|path| path.parent().is_none()) && path.ends_with(".safetensors")
-}
-
-/// The parts of `config.json` that lists show.
-fn config_facts(config: &Value) -> Value {
-    let keys = ["architectures", "model_type", "quantization_config", "auto_map"];
-    let parts = keys.iter().filter_map(|key| Some(((*key).to_owned(), config.get(*key)?.clone())));
-    Value::Object(parts.collect())
-}
-
-fn auto_model(config: &Value, derived: &Derived) -> Option<Value> {
-    if derived.library.as_deref() != Some("transformers") {
-        return None;
+/// What lists say of how to load the model: the card's task stands above that of its class.
+fn transformers_info(derived: &Derived) -> Option<Value> {
+    let mut info = derived.transformers.clone()?;
+    if let Some(pipeline) = &derived.pipeline_tag {
+        info.insert("pipeline_tag".to_owned(), json!(pipeline));
     }
-    let architecture = config.get("architectures")?.get(0)?.as_str()?;
-    let kinds = [
-        ("ForCausalLM", "AutoModelForCausalLM"),
-        ("ForSequenceClassification", "AutoModelForSequenceClassification"),
-        ("ForTokenClassification", "AutoModelForTokenClassification"),
-        ("ForQuestionAnswering", "AutoModelForQuestionAnswering"),
-        ("ForMaskedLM", "AutoModelForMaskedLM"),
-        ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
+    Some(info.into())
+}
+
+fn base_models(derived: &Derived) -> Option<Value> {
+    let base = derived.base_models.as_ref()?;
+    let models: Vec<Value> = base.ids.iter().map(|id| json!({ "id": id })).collect();
+    Some(json!({ "relation": base.relation, "models": models }))
+}
+
+fn gguf_fact(facts: Facts) -> Value {
+    let mut fact = Map::from_iter([("total".to_owned(), json!(facts.total))]);
+    let texts = [
+        ("architecture", facts.architecture),
+        ("chat_template", facts.chat_template),
+        ("bos_token", facts.bos_token),
+        ("eos_token", facts.eos_token),
     ];
-    let auto =
-        kinds.iter().find(|(ending, _)| architecture.ends_with(ending)).map_or("AutoModel", |(_, auto)| auto);
-    let mut info = json!({ "auto_model": auto });
-    if let (Some(tag), Some(info)) = (&derived.pipeline_tag, info.as_object_mut()) {
-        info.insert("pipeline_tag".into(), json!(tag));
-    }
-    Some(info)
+    fact.extend(texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), json!(text?)))));
+    fact.extend(facts.context_length.map(|length| ("context_length".to_owned(), json!(length))));
+    fact.into()
 }

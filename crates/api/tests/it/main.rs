@@ -4,6 +4,7 @@
 mod access;
 mod collect;
 mod commit;
+mod facts;
 mod laws;
 mod list;
 mod refs;
@@ -40,8 +41,17 @@ pub async fn commit(client: &Client, id: &str, operations: &[Value]) -> Reply {
 }
 
 pub async fn commit_with(client: &Client, id: &str, rev: &str, header: Value, operations: &[Value]) -> Reply {
+    send_commit(client, &format!("models/{id}"), rev, header, operations).await
+}
+
+/// Sends a commit to any repository: `datasets/ann/d`.
+pub async fn commit_to(client: &Client, repo: &str, operations: &[Value]) -> Reply {
+    send_commit(client, repo, "main", json!({ "summary": "a change" }), operations).await
+}
+
+async fn send_commit(client: &Client, repo: &str, rev: &str, header: Value, operations: &[Value]) -> Reply {
     let mut body = format!("{}\n", json!({ "key": "header", "value": header }));
     operations.iter().for_each(|operation| body.push_str(&format!("{operation}\n")));
-    let uri = format!("/api/models/{id}/commit/{rev}");
+    let uri = format!("/api/{repo}/commit/{rev}");
     client.send(Method::POST, &uri, &[("content-type", "application/x-ndjson")], Body::from(body)).await
 }

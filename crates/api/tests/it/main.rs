@@ -12,6 +12,7 @@ mod repos;
 mod resolve;
 mod revoked;
 mod uploads;
+mod visible;
 mod wire;
 
 use axum::body::Body;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use bastide_core::{RepoKind, Visibility};
 use bastide_hub::access::See;
-use bastide_hub::lists::Info;
+use bastide_hub::lists::{Detail, Info, Related};
 use bastide_hub::trees::{ItemKind, TreeItem};
 use bastide_hub::{Gated, Hub, Problem};
 use http::Method;
@@ -130,10 +130,15 @@ async fn info(State(hub): State<Hub>, caller: Caller, route: RepoRoute, query: Q
     let access = caller.repo::<See>(&hub, &route.path).await?;
     let revision = route.joined_tail();
     let at = hub.info(&access, Some(revision.as_str()).filter(|text| !text.is_empty())).await?;
-    let wants_files = expand.as_ref().is_none_or(|fields| fields.iter().any(|field| field == "siblings"));
+    let wants = |name: &str| expand.as_ref().is_none_or(|fields| fields.iter().any(|field| field == name));
+    let wants_files = wants("siblings");
+    let children = expand.is_some() && wants("childrenModelCount");
+    let detail = Detail { spaces: wants("spaces"), children, ..Detail::default() };
+    let related = hub.related(&caller.context, &access, detail).await?;
     let files = if wants_files { hub.siblings(&access, at.commit).await? } else { Vec::new() };
     let mut fields = fields(&at.info);
     fields.insert("sha".into(), json!(at.commit));
+    add_related(&mut fields, &related);
     if wants_files {
         fields.insert("siblings".into(), siblings(&files, query.flag("blobs")));
     }
@@ -141,6 +146,15 @@ async fn info(State(hub): State<Hub>, caller: Caller, route: RepoRoute, query: Q
         fields.insert("securityRepoStatus".into(), json!({ "scansDone": false, "filesWithIssues": [] }));
     }
     Ok(Json(choose(fields, expand.as_deref())))
+}
+
+/// Spaces and descendants of a model.
+pub fn add_related(fields: &mut Map<String, Value>, related: &Related) {
+    // Models alone have this field.
+    if fields.contains_key("modelId") {
+        fields.insert("spaces".into(), json!(related.spaces));
+        fields.extend(related.children.map(|count| ("childrenModelCount".to_owned(), json!(count))));
+    }
 }
 
 /// Only what `expand` asks for, and the ids; everything without it. What is asked for and not
@@ -242,7 +256,6 @@ fn model_fields(info: &Info, fields: &mut Map<String, Value>) {
     fields.insert("modelId".into(), json!(info.path.id()));
     fields.insert("pipeline_tag".into(), json!(info.pipeline_tag));
     fields.insert("library_name".into(), json!(info.library));
-    fields.insert("spaces".into(), json!([]));
     let index = of_card(fields, "model-index").filter(|index| index.is_array()).cloned();
     fields.insert("model-index".into(), index.unwrap_or(Value::Null));
     if let Some(widget) = of_card(fields, "widget").filter(|widget| widget.is_array()).cloned() {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, header_text};
 use crate::extract::{Caller, Query};
-use crate::info::{choose, expand, fields, siblings};
+use crate::info::{add_related, choose, expand, fields, siblings};
 use crate::routes::Routes;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -65,10 +65,12 @@ pub fn next_link(base: &str, uri: &Uri, query: &Query, cursor: &str) -> http::He
 /// What a row has to tell for the fields that are asked for.
 fn detail(query: &Query, expand: Option<&[String]>) -> Detail {
     let asked = |field: &str| expand.is_some_and(|fields| fields.iter().any(|asked| asked == field));
-    match (expand.is_none() && query.flag("full") || asked("siblings"), asked("sha")) {
-        (true, _) => Detail::Files,
-        (false, true) => Detail::Commit,
-        (false, false) => Detail::Row,
+    let full = expand.is_none() && query.flag("full");
+    Detail {
+        commit: full || asked("sha"),
+        files: full || asked("siblings"),
+        spaces: asked("spaces"),
+        children: asked("childrenModelCount"),
     }
 }
 
@@ -100,7 +102,7 @@ fn request(kind: RepoKind, query: &Query) -> Result<ListRequest, Problem> {
         ascending: query.get("direction") == Some("1"),
         limit: query.number("limit")?,
         cursor,
-        detail: Detail::Row,
+        detail: Detail::default(),
     })
 }
 
@@ -193,6 +195,7 @@ fn row(found: &ListRow, query: &Query, expand: Option<&[String]>) -> Value {
     let mut all = fields(&found.info);
     all.insert("sha".into(), json!(found.commit));
     all.insert("siblings".into(), siblings(&found.files, false));
+    add_related(&mut all, &found.related);
     if expand.is_some() {
         return choose(all, expand);
     }

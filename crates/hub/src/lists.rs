@@ -4,6 +4,7 @@ use bastide_core::limits::{LIST_PAGE_FILES, LIST_PAGE_FULL, LIST_PAGE_MAX};
 use bastide_core::{Oid, RepoKind};
 use bastide_ledger::Context;
 use bastide_store::lists::{self, Cursor, ListQuery, RepoInfo, Sort};
+use bastide_store::related;
 
 use crate::access::{Access, Includes, See};
 use crate::trees::TreeItem;
@@ -13,6 +14,8 @@ pub use bastide_store::lists::{Cursor as ListCursor, RepoInfo as Info, Sort as L
 
 /// Rows of a page when nobody says.
 const DEFAULT_LIMIT: u32 = 100;
+/// Spaces that information about a model names.
+const MAX_SPACES: u32 = 100;
 
 /// What somebody looks for.
 #[derive(Debug, Clone)]
@@ -38,15 +41,21 @@ pub struct ListRequest {
     pub detail: Detail,
 }
 
-/// How much a row tells. What is not in the row itself makes pages shorter.
+/// What a row tells that is not in the row itself: any of it makes pages shorter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Detail {
-    #[default]
-    Row,
+pub struct Detail {
     /// The commit that the main branch is at.
-    Commit,
-    /// That, and its files.
-    Files,
+    pub commit: bool,
+    /// The files of that commit.
+    pub files: bool,
+    /// Spaces that link it.
+    pub spaces: bool,
+    /// How many models were made from it.
+    pub children: bool,
+}
+
+impl Detail {
+    const NONE: Self = Self { commit: false, files: false, spaces: false, children: false };
 }
 
 /// One of a list, with what `Detail` asked for.
@@ -55,6 +64,16 @@ pub struct ListRow {
     pub info: RepoInfo,
     pub commit: Option<Oid>,
     pub files: Vec<TreeItem>,
+    pub related: Related,
+}
+
+/// What leads to a model from other repositories that the reader may see.
+#[derive(Debug, Default)]
+pub struct Related {
+    /// Ids of Spaces that link it.
+    pub spaces: Vec<String>,
+    /// Models that were made from it, if they were asked for.
+    pub children: Option<u64>,
 }
 
 /// A page, and where the next one starts.
@@ -133,8 +152,8 @@ impl Hub {
         info: RepoInfo,
         detail: Detail,
     ) -> Result<Option<ListRow>, Problem> {
-        let mut row = ListRow { info, commit: None, files: Vec::new() };
-        if detail == Detail::Row {
+        let mut row = ListRow { info, commit: None, files: Vec::new(), related: Related::default() };
+        if detail == Detail::NONE {
             return Ok(Some(row));
         }
         let access = match self.access(context).repo_by_id::<See>(row.info.id).await {
@@ -142,16 +161,41 @@ impl Hub {
             Err(Problem::RepoNotFound { .. } | Problem::Disabled) => return Ok(None),
             Err(problem) => return Err(problem),
         };
-        row.commit = self.head(&access).await?;
-        if detail == Detail::Files {
+        if detail.commit || detail.files {
+            row.commit = self.head(&access).await?;
+        }
+        if detail.files {
             row.files = self.siblings(&access, row.commit).await?;
         }
+        row.related = self.related(context, &access, detail).await?;
         Ok(Some(row))
+    }
+
+    /// What leads to a model from other repositories that the caller may see.
+    pub async fn related<L: Includes<See>>(
+        &self,
+        context: &Context,
+        access: &Access<L>,
+        detail: Detail,
+    ) -> Result<Related, Problem> {
+        let mut related = Related::default();
+        if access.repo().path.kind != RepoKind::Model {
+            return Ok(related);
+        }
+        let viewer = context.user_id();
+        if detail.spaces {
+            let mut read = self.db.read().await?;
+            related.spaces = related::spaces(&mut read, access, viewer, MAX_SPACES).await?;
+        }
+        if detail.children {
+            related.children = Some(related::children(&mut self.db.read().await?, access, viewer).await?);
+        }
+        Ok(related)
     }
 }
 
 fn page_limit(asked: Option<u64>, detail: Detail) -> u32 {
-    let most = if detail == Detail::Row { LIST_PAGE_MAX } else { LIST_PAGE_FULL };
+    let most = if detail == Detail::NONE { LIST_PAGE_MAX } else { LIST_PAGE_FULL };
     asked.map_or(DEFAULT_LIMIT, |asked| u32::try_from(asked.clamp(1, most as u64)).unwrap_or(DEFAULT_LIMIT))
 }
 

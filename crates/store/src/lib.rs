@@ -18,6 +18,7 @@ mod migrate;
 pub mod permit;
 pub mod reads;
 pub mod refs;
+pub mod related;
 pub mod repos;
 pub mod search;
 pub mod seed;

@@ -273,17 +273,18 @@ fn statement(query: &ListQuery, wanted: &[AnyOf], total: i64) -> (String, Vec<Va
     (sql, build.params)
 }
 
+/// The condition on `r` that a reader may see it; `viewer` is where its id is bound.
+pub(crate) fn visible(viewer: Option<&str>) -> String {
+    let Some(viewer) = viewer else { return "r.visibility = 'public'".to_owned() };
+    format!(
+        "(r.visibility <> 'private' OR r.namespace_id = {viewer} OR EXISTS (SELECT 1 FROM member m \
+         WHERE m.org_id = r.namespace_id AND m.user_id = {viewer} AND m.role <> 'no_access'))"
+    )
+}
+
 fn plain_conditions(query: &ListQuery, build: &mut Builder) {
-    match query.viewer {
-        None => build.add("r.visibility = 'public'".to_owned()),
-        Some(viewer) => {
-            let viewer = build.bind(viewer);
-            build.add(format!(
-                "(r.visibility <> 'private' OR r.namespace_id = {viewer} OR EXISTS (SELECT 1 FROM member m \
-                 WHERE m.org_id = r.namespace_id AND m.user_id = {viewer} AND m.role <> 'no_access'))"
-            ));
-        }
-    }
+    let viewer = query.viewer.map(|viewer| build.bind(viewer));
+    build.add(visible(viewer.as_deref()));
     if let Some(author) = &query.author {
         let author = build.bind(author.as_str());
         build.add(format!("r.namespace_id = (SELECT n.id FROM namespace n WHERE n.name_key = {author})"));

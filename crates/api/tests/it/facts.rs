@@ -269,6 +269,35 @@ async fn no_filter_of_a_list_is_passed_over() {
 }
 
 #[tokio::test]
+async fn what_leads_to_a_model_is_told_to_who_may_see_it() {
+    let hub = TestHub::open().await;
+    let (ann, bob, anyone) = (hub.user("ann").await, hub.user("bob").await, hub.anonymous());
+    for name in ["Base", "child"] {
+        create(&ann, "model", name).await.expect(200);
+    }
+    for visibility in ["public", "private"] {
+        hub.advance_seconds(1);
+        let body = json!({ "name": visibility, "type": "space", "sdk": "static", "visibility": visibility });
+        ann.post("/api/repos/create", body).await.expect(200);
+        let card = put("README.md", "---\nsdk: static\nmodels: [ann/base]\n---\n");
+        commit_to(&ann, &format!("spaces/ann/{visibility}"), &[card]).await.expect(200);
+    }
+    commit(&ann, "ann/child", &[put("README.md", "---\nbase_model: ann/Base\n---\n")]).await.expect(200);
+    for (reader, spaces) in [(&ann, json!(["ann/private", "ann/public"])), (&bob, json!(["ann/public"]))] {
+        assert_eq!(model(reader, "ann/Base").await["spaces"], spaces);
+        assert_eq!(expanded(reader, "/api/models/ann/Base", "spaces").await, spaces);
+        let row = reader.get("/api/models?search=base&expand=spaces").await.expect(200).json()[0].clone();
+        assert_eq!(row["spaces"], spaces);
+    }
+    assert_eq!(expanded(&anyone, "/api/models/ann/Base", "childrenModelCount").await, 1);
+    ann.put("/api/models/ann/child/settings", json!({ "private": true })).await.expect(200);
+    assert_eq!(expanded(&anyone, "/api/models/ann/Base", "childrenModelCount").await, 0);
+    assert_eq!(expanded(&ann, "/api/models/ann/Base", "childrenModelCount").await, 1);
+    assert_eq!(expanded(&ann, "/api/models/ann/child", "spaces").await, json!([]));
+    hub.finish().await;
+}
+
+#[tokio::test]
 async fn a_card_with_what_python_writes_is_taken_and_words_that_no_database_takes_are_dropped() {
     let hub = TestHub::open().await;
     let ann = hub.user("ann").await;

@@ -46,6 +46,7 @@ on_both!(
     jobs_retry_and_do_not_double,
     writers_follow_each_other_and_nothing_stays_of_what_was_dropped,
     lists_find_by_words_and_pages_do_not_overlap,
+    what_leads_to_a_model_is_told_to_who_may_see_it,
     entitlements_decide_about_xorbs_and_files,
     read_records_count_once,
     packs_commits_and_short_ids,

@@ -18,7 +18,7 @@ use bastide_store::reads::{self, ReadRow};
 use bastide_store::refs::{self, Target};
 use bastide_store::repos::{self, NewRepo};
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
-use bastide_store::{Db, StoreError, collect, gate, git, ledger, lists, search};
+use bastide_store::{Db, StoreError, collect, gate, git, ledger, lists, related, search};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -272,6 +272,28 @@ pub async fn lists_find_by_words_and_pages_do_not_overlap(db: &Db) {
     }
     let nothing = ListQuery { search: vec!["100%".into(), "_".into()], terms: vec![], ..query.clone() };
     assert!(lists::find(&mut db.read().await.unwrap(), &nothing).await.unwrap().is_empty());
+}
+
+pub async fn what_leads_to_a_model_is_told_to_who_may_see_it(db: &Db) {
+    let (ann, bob) = (user(db, "ann").await, user(db, "bob").await);
+    let base = repo(db, &ann, "Base", Visibility::Public).await;
+    for (n, visibility) in
+        [Visibility::Public, Visibility::Internal, Visibility::Private].into_iter().enumerate()
+    {
+        let child = repo(db, &ann, &format!("child-{n}"), visibility).await;
+        let mut tx = db.write().await.unwrap();
+        search::index(&mut tx, &child, &[("base", "ann/base"), ("link", "model:ann/base")]).await.unwrap();
+        tx.commit(event()).await.unwrap();
+    }
+    let other = repo(db, &ann, "other", Visibility::Public).await;
+    for (viewer, count) in [(None, 1), (Some(&bob), 2), (Some(&ann), 3)] {
+        let viewer = viewer.map(|user| user.namespace().id);
+        let mut read = db.read().await.unwrap();
+        assert_eq!(related::children(&mut read, &base, viewer).await.unwrap(), count);
+        assert_eq!(related::children(&mut read, &other, viewer).await.unwrap(), 0);
+        // Models that link are no Spaces.
+        assert!(related::spaces(&mut read, &base, viewer, 10).await.unwrap().is_empty());
+    }
 }
 
 async fn send_xorb(db: &Db, access: &Access<Write>, n: u8, key: &str) -> Received {

@@ -187,6 +187,33 @@ def test_lists(api, bob, server):
     assert status == 200 and headers["Link"].startswith(f"<{server.url}/api/models?")
 
 
+def test_every_field_that_the_client_knows(api):
+    from typing import get_args
+
+    from huggingface_hub import hf_api
+
+    card = "---\nlicense: mit\nbase_model: ann/x\nmodel-index:\n- name: m\n  results:\n"
+    card += "  - task: {type: fill-mask}\n    dataset: {type: d, name: d}\n    metrics: [{type: loss, value: .nan}]\n---\n"
+    config = b'{"architectures": ["BertForMaskedLM"], "model_type": "bert"}'
+    api.create_repo("ann/fields")
+    files = {"README.md": card.encode(), "config.json": config, "tokenizer_config.json": b'{"mask_token": "[MASK]"}'}
+    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+    api.create_commit("ann/fields", operations, commit_message="fields")
+    api.create_repo("ann/fields", repo_type="dataset")
+    api.create_repo("ann/fields", repo_type="space", space_sdk="static")
+    for kind in ["model", "dataset", "space"]:
+        known = get_args(getattr(hf_api, f"Expand{kind.capitalize()}Property_T"))
+        info = api.repo_info("ann/fields", repo_type=kind, expand=list(known))
+        assert info.id == "ann/fields" and info.sha and info.siblings
+        (row,) = getattr(api, f"list_{kind}s")(author="ann", search="fields", full=True)
+        assert row.sha == info.sha and [file.rfilename for file in row.siblings][0] == ".gitattributes"
+    info = api.model_info("ann/fields")
+    assert (info.pipeline_tag, info.mask_token) == ("fill-mask", "[MASK]")
+    assert info.transformers_info.auto_model == "AutoModelForMaskedLM"
+    assert [model.id for model in api.list_models(author="ann", pipeline_tag="fill-mask")] == ["ann/fields"]
+    assert list(api.list_models(author="ann", inference="warm")) == []
+
+
 def test_a_card_that_is_wrong(api, repo):
     with pytest.raises((ValueError, HfHubHTTPError)) as caught:
         api.upload_file(path_or_fileobj=b"---\nlicense: mine\n---\n", path_in_repo="README.md", repo_id=repo)

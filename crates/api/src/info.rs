@@ -166,7 +166,8 @@ pub fn choose(mut fields: Map<String, Value>, expand: Option<&[String]>) -> Valu
             fields.entry(field.as_str()).or_insert(Value::Null);
         }
     } else {
-        fields.retain(|key, _| ![HIDDEN, ONLY_EXPANDED].concat().contains(&key.as_str()));
+        let unasked = |key: &str| HIDDEN.contains(&key) || ONLY_EXPANDED.contains(&key);
+        fields.retain(|key, _| !unasked(key));
     }
     Value::Object(fields)
 }

@@ -134,7 +134,7 @@ impl Hub {
         let (mut bytes, mut end) = (Vec::new(), gguf::FIRST_BYTES.min(most));
         loop {
             bytes.extend_from_slice(&self.item_range(access, file, bytes.len() as u64..end).await?);
-            match gguf::read(&bytes) {
+            match gguf::read(&bytes, file.size()) {
                 Err(GgufError::Incomplete) if end < most => end = (end * 2).min(most),
                 read => return read.map_err(|error| Problem::Invalid(format!("{}: {error}", file.path))),
             }

@@ -56,8 +56,8 @@ pub struct Facts {
     pub eos_token: Option<String>,
 }
 
-/// Reads a header from the first bytes of a file. `Incomplete` asks for more of them.
-pub fn read(bytes: &[u8]) -> Result<Facts, GgufError> {
+/// Reads a header from the first bytes of a file of `size` bytes. `Incomplete` asks for more.
+pub fn read(bytes: &[u8], size: u64) -> Result<Facts, GgufError> {
     let mut reader = Reader { bytes, at: 0 };
     if reader.take(4)? != b"GGUF" || !matches!(reader.u32()?, 2 | 3) {
         return Err(GgufError::Magic);
@@ -70,6 +70,10 @@ pub fn read(bytes: &[u8]) -> Result<Facts, GgufError> {
     let mut total: u64 = 0;
     for _ in 0..tensors {
         total = total.checked_add(reader.tensor()?).ok_or(GgufError::Invalid)?;
+    }
+    // The tightest packing has more than a bit for each.
+    if total > size.saturating_mul(8) {
+        return Err(GgufError::Invalid);
     }
     Ok(found.facts(bytes, total))
 }
@@ -233,6 +237,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn read(bytes: &[u8]) -> Result<Facts, GgufError> {
+        super::read(bytes, 1000)
+    }
+
     fn text(text: &str) -> Vec<u8> {
         [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
     }
@@ -330,6 +338,8 @@ mod tests {
         let two = [tensor("a", &[1 << 63]), tensor("b", &[1 << 63])].concat();
         assert_eq!(read(&header(0, 2, &two)), Err(GgufError::Invalid));
         assert_eq!(read(&header(0, 1, &tensor("a", &[1; 5]))), Err(GgufError::Invalid));
+        assert_eq!(read(&header(0, 1, &tensor("a", &[8001]))), Err(GgufError::Invalid));
+        assert!(read(&header(0, 1, &tensor("a", &[8000]))).is_ok());
         assert_eq!(read(&header(1, 0, &value("a", 99, &[]))), Err(GgufError::Invalid));
         // Other files, other versions, other byte orders.
         for other in [&b"GGML\x03\0\0\0"[..], b"GGUF\x01\0\0\0", b"GGUF\0\0\0\x03"] {

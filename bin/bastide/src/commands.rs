@@ -94,7 +94,7 @@ async fn bench_seed(location: &Location, owner: &Name, repos: u64) -> anyhow::Re
 
 /// An existing hub and the operator, who is at its machine.
 async fn operator(location: &Location) -> anyhow::Result<(Hub, Context)> {
-    let hub = open::hub(&Settings::new(location, None)?, false).await?;
+    let hub = open::existing(&Settings::new(location, None)?).await?;
     let context = context::operator(hub.clock());
     Ok((hub, context))
 }

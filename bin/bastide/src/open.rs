@@ -1,6 +1,7 @@
 //! Opening a hub's state, with errors that say what to do.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -15,15 +16,52 @@ use bastide_vault::Keys;
 use crate::config::Settings;
 
 const DATABASE_FILE: &str = "bastide.db";
+const KEYS_FOLDER: &str = "keys";
 const LOCK_FILE: &str = "serve.lock";
+/// Everything of a hub is for its own user alone: the database names people and what they read.
+const FOLDER_MODE: u32 = 0o700;
+/// Bits that let a group or the world in.
+const OTHERS: u32 = 0o077;
 
-/// Opens the hub in a data folder; makes the folder when `create` says so.
-pub async fn hub(settings: &Settings, create: bool) -> anyhow::Result<Hub> {
+/// Opens the hub that is in a data folder. One that is not there is not made: a mistyped folder
+/// would become an empty hub with keys of its own.
+pub async fn existing(settings: &Settings) -> anyhow::Result<Hub> {
     let data = &settings.hub.data;
-    if !create && !data.exists() {
-        bail!("there is no hub in {}: run `bastide init` or `bastide serve` first", data.display());
+    // With the database elsewhere the keys are what is here.
+    let mark = data.join(if settings.database.is_some() { KEYS_FOLDER } else { DATABASE_FILE });
+    if !mark.exists() {
+        bail!(
+            "there is no hub in {}: name its folder with --data, or run `bastide init` or `bastide serve` first",
+            data.display()
+        );
     }
-    std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+    hub(settings).await
+}
+
+/// Opens the hub in a data folder, or makes one.
+pub async fn or_create(settings: &Settings) -> anyhow::Result<Hub> {
+    make_folder(&settings.hub.data)?;
+    hub(settings).await
+}
+
+/// Makes the data folder, for its user alone.
+fn make_folder(data: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(data);
+    made.with_context(|| format!("cannot make the folder {}: name another with --data", data.display()))
+}
+
+/// Others could read the database and every file. A folder that was made by hand is the operator's.
+fn warn_if_open(data: &Path) {
+    let mode = std::fs::metadata(data).map(|meta| meta.mode()).unwrap_or_default();
+    if mode & OTHERS != 0 {
+        let data = data.display();
+        eprintln!("warning: other users of this machine can look into {data}: run `chmod 700 {data}`");
+    }
+}
+
+async fn hub(settings: &Settings) -> anyhow::Result<Hub> {
+    let data = &settings.hub.data;
+    warn_if_open(data);
     bastide_git::git_version().context("Bastide needs git 2.39 or newer (Debian: apt install git)")?;
     let db = database(settings).await?;
     let parts = Parts {
@@ -41,7 +79,7 @@ pub async fn hub(settings: &Settings, create: bool) -> anyhow::Result<Hub> {
 
 /// New keys for a new database only.
 async fn keys(db: &Db, data: &Path) -> anyhow::Result<Keys> {
-    let folder = data.join("keys");
+    let folder = data.join(KEYS_FOLDER);
     let is_new = bastide_hub::claim::keys_of(db).await?.is_none();
     if is_new { Keys::load_or_create(&folder) } else { Keys::load(&folder) }.context("the hub's keys")
 }
@@ -66,7 +104,7 @@ fn blobs(settings: &Settings) -> anyhow::Result<Blobs> {
 
 /// Held while a server runs on a folder. Two servers on one folder would fight over its journal.
 pub fn lock(data: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+    make_folder(data)?;
     let path = data.join(LOCK_FILE);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot write to {}: is the folder yours?", path.display()))?;

@@ -7,7 +7,9 @@
     reason = "tests fail by panicking, and run the program itself"
 )]
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -91,6 +93,34 @@ fn mistakes_at_the_start_say_what_to_do() {
 
     assert_eq!(run(&data, &["token", "create"]).status.code(), Some(2));
     assert_eq!(run(&data, &["dance"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_data_folder_is_for_its_user_alone() {
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let made = run(&data, &["init", "--admin", "ann", "--email", "ann@example.org"]);
+    assert!(made.status.success() && !String::from_utf8_lossy(&made.stderr).contains("warning"));
+    assert_eq!(mode(&data), 0o700);
+    std::fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+    let warned = run(&data, &["user", "list"]);
+    assert!(warned.status.success());
+    assert!(String::from_utf8_lossy(&warned.stderr).contains("run `chmod 700 "), "{warned:?}");
+}
+
+/// A mistyped `--data` used to become an empty hub with keys of its own, in which all was well.
+#[test]
+fn commands_make_no_hub_where_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("notes.txt"), b"mine").unwrap();
+    for words in [&["user", "list"][..], &["fsck"], &["gc"], &["ledger", "verify"], &["ledger", "checkpoint"]]
+    {
+        fails(&run(folder.path(), words), "there is no hub in");
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["notes.txt"]);
 }
 
 #[test]

@@ -168,9 +168,17 @@ impl TestHub {
 
     /// One more token for a user.
     pub async fn token(&self, user: &str, role: TokenRole) -> Client {
+        self.make_token(user, TokenRequest { name: format!("{role} for tests"), role, days: None }).await
+    }
+
+    /// A write token with a name to find it by, and an end of its own.
+    pub async fn token_with(&self, user: &str, name: &str, days: Option<i64>) -> Client {
+        self.make_token(user, TokenRequest { name: name.to_owned(), role: TokenRole::Write, days }).await
+    }
+
+    async fn make_token(&self, user: &str, request: TokenRequest) -> Client {
         let context = self.operator();
         let access = self.hub.access(&context).namespace::<Admin>(&user.parse().expect("a name")).await;
-        let request = TokenRequest { name: format!("{role} for tests"), role, days: None };
         let token =
             self.hub.create_token(&context, &access.expect("access"), request).await.expect("a token");
         Client::new(self.router.clone(), Some(token.text.as_str().to_owned()))

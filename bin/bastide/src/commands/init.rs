@@ -25,7 +25,7 @@ pub struct Args {
 
 pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     let settings = Settings::new(location, None)?;
-    let hub = open::hub(&settings, true).await?;
+    let hub = open::or_create(&settings).await?;
     let context = context::operator(hub.clock());
     if !hub.is_empty().await? {
         anyhow::bail!(

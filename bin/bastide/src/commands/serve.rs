@@ -23,7 +23,7 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     start_log(args.log_json);
     let settings = Settings::new(location, Some(&args.serve))?;
     let lock = open::lock(&settings.hub.data)?;
-    let hub = open::hub(&settings, true).await?;
+    let hub = open::or_create(&settings).await?;
     let listener = listen(settings.listen).await?;
     welcome(&hub, &settings, location).await?;
     hub.start().await?;

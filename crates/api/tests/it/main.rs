@@ -11,6 +11,7 @@ mod refs;
 mod repos;
 mod resolve;
 mod revoked;
+mod table;
 mod uploads;
 mod visible;
 mod wire;

@@ -22,7 +22,7 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-fn sha256(data: &[u8]) -> String {
+pub fn sha256(data: &[u8]) -> String {
     bastide_core::Sha256::from_bytes(Sha256::digest(data).into()).to_string()
 }
 
@@ -174,7 +174,7 @@ impl Cas {
     }
 }
 
-fn xorb(chunks: &[Vec<u8>]) -> (XorbIndex, Vec<u8>) {
+pub fn xorb(chunks: &[Vec<u8>]) -> (XorbIndex, Vec<u8>) {
     let mut builder = Builder::default();
     let mut bytes = Vec::new();
     for chunk in chunks {
@@ -186,7 +186,7 @@ fn xorb(chunks: &[Vec<u8>]) -> (XorbIndex, Vec<u8>) {
 }
 
 /// A shard of one file that is the whole of a xorb; `lie` may change its fields.
-fn shard(index: &XorbIndex, sha: [u8; 32], lie: impl FnOnce(&mut Vec<u8>)) -> (Vec<u8>, String) {
+pub fn shard(index: &XorbIndex, sha: [u8; 32], lie: impl FnOnce(&mut Vec<u8>)) -> (Vec<u8>, String) {
     let mut hasher = FileHasher::default();
     let mut before = 0;
     for chunk in &index.chunks {

@@ -8,16 +8,18 @@ mod store;
 mod token;
 mod user;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use bastide_core::Name;
 use bastide_hub::Hub;
 use bastide_hub::access::{Access, Admin, Namespace};
 use bastide_ledger::context::{self, Context};
+use bastide_web::Steps;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Location, Settings};
-use crate::open;
+use crate::config::{Location, ServeArgs, Settings};
+use crate::{open, output};
 
 /// A hub for models, data sets and AI apps that keeps secrets and says who read what.
 #[derive(Debug, Parser)]
@@ -73,7 +75,7 @@ impl Cli {
             Command::Fsck(args) => store::fsck(&self.location, args).await,
             Command::BenchSeed { owner, repos } => bench_seed(&self.location, &owner, repos).await,
             Command::CrashPoints => {
-                println!("{}", bastide_hub::crash::POINTS.join("\n"));
+                output::line(&bastide_hub::crash::POINTS.join("\n"))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -84,21 +86,63 @@ async fn bench_seed(location: &Location, owner: &Name, repos: u64) -> anyhow::Re
     const BATCH: u64 = 5000;
     let (hub, context) = operator(location).await?;
     let owner = account(&hub, &context, owner).await?;
+    let progress = output::Progress::new();
     for from in (0..repos).step_by(usize::try_from(BATCH)?) {
         hub.seed_repos(&context, &owner, from..repos.min(from + BATCH)).await?;
-        eprint!("\r{from} of {repos}");
+        progress.show("repositories", from, repos);
     }
-    eprintln!("\r{repos} repositories");
     Ok(ExitCode::SUCCESS)
 }
 
 /// An existing hub and the operator, who is at its machine.
 async fn operator(location: &Location) -> anyhow::Result<(Hub, Context)> {
-    let hub = open::existing(&Settings::new(location, None)?).await?;
+    let hub = open::existing(&Settings::new(location, &ServeArgs::default())?).await?;
     let context = context::operator(hub.clock());
     Ok((hub, context))
 }
 
 async fn account(hub: &Hub, context: &Context, name: &Name) -> anyhow::Result<Access<Admin, Namespace>> {
     Ok(hub.access(context).namespace::<Admin>(name).await?)
+}
+
+/// What to type next, in a form that works wherever it is pasted on this machine.
+fn steps(settings: &Settings) -> anyhow::Result<Steps> {
+    let program = std::env::current_exe()?;
+    let data = std::path::absolute(&settings.hub.data)?;
+    let mut place = format!("--data {}", quoted(&data));
+    // Their values can hold a password: the shell puts them in.
+    for (given, flag, variable) in [
+        (settings.given.database, "--database", "BASTIDE_DATABASE"),
+        (settings.given.storage, "--storage", "BASTIDE_STORAGE"),
+    ] {
+        if given {
+            place += &format!(" {flag} \"${variable}\"");
+        }
+    }
+    let mut serve = String::new();
+    if settings.given.listen {
+        serve += &format!(" --listen {}", settings.listen);
+    }
+    if settings.given.public_url {
+        serve += &format!(" --public-url {}", settings.hub.public_url);
+    }
+    Ok(Steps { url: settings.hub.public_url.clone(), program: quoted(&program), place, serve })
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_survive_the_shell() {
+        assert_eq!(quoted(Path::new("/srv/a-b_1.x")), "/srv/a-b_1.x");
+        assert_eq!(quoted(Path::new("/srv/ann's hub")), "'/srv/ann'\\''s hub'");
+    }
 }

@@ -1,16 +1,25 @@
 //! Settings: flags over `BASTIDE_*` variables over `bastide.toml` in the data folder.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use bastide_core::Visibility;
+use bastide_core::limits::MAX_FILE_BYTES;
 use clap::Args;
 use serde::Deserialize;
 
 const DEFAULT_DATA: &str = "data";
 const DEFAULT_LISTEN: &str = "127.0.0.1:7860";
 const FILE_NAME: &str = "bastide.toml";
+
+const READ_RECORD_DAYS: RangeInclusive<i64> = 1..=36_500;
+/// Less than what the object stores of clients take as a part is a mistake in the unit.
+const LFS_MULTIPART_BYTES: RangeInclusive<u64> = 5 * 1024 * 1024..=MAX_FILE_BYTES;
+/// An upload takes a while between its bytes and its commit: a shorter grace would take the bytes
+/// away under it.
+const GC_GRACE_SECONDS: RangeInclusive<i64> = 3600..=365 * 86_400;
 
 /// Where the hub's state is: every command takes these.
 #[derive(Debug, Clone, Args)]
@@ -28,7 +37,7 @@ pub struct Location {
 }
 
 /// What `serve` takes besides.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
     /// Address and port to listen on [default: 127.0.0.1:7860].
     #[arg(long, env = "BASTIDE_LISTEN")]
@@ -41,25 +50,26 @@ pub struct ServeArgs {
     pub default_visibility: Option<Visibility>,
 }
 
-/// `bastide.toml`. Every key is optional.
+/// `bastide.toml`. Every key is optional. Their comments are the manual: docs/operating.md has the
+/// same words.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Address and port to listen on.
+    /// address and port to listen on
     pub listen: Option<SocketAddr>,
-    /// How clients reach this hub: scheme, host, port.
+    /// how clients reach the hub: scheme, host and port, no path; answers carry links under it
     pub public_url: Option<String>,
-    /// Who sees a new repository when nobody says: public, internal or private.
+    /// who sees a new repository when nobody says: public, internal (any signed-in user) or private
     pub default_visibility: Option<Visibility>,
-    /// PostgreSQL instead of SQLite.
+    /// PostgreSQL instead of SQLite: postgres://user:password@host/name
     pub database: Option<String>,
-    /// S3-compatible storage instead of a folder.
+    /// S3-compatible storage instead of a folder: s3://bucket/prefix?endpoint=URL&region=NAME
     pub storage: Option<String>,
-    /// Days that read records are kept.
+    /// days that read records are kept; at least 1
     pub read_record_days: Option<i64>,
-    /// LFS uploads larger than this many bytes are offered in parts.
+    /// LFS uploads larger than this many bytes are offered in parts; at least 5242880 (5 MiB)
     pub lfs_multipart_bytes: Option<u64>,
-    /// Seconds between a thing becoming garbage and its bytes being removed.
+    /// seconds between a thing becoming garbage and its bytes being removed; at least 3600
     pub gc_grace_seconds: Option<i64>,
 }
 
@@ -76,6 +86,19 @@ impl File {
         };
         toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
     }
+
+    fn apply_numbers(&self, hub: &mut bastide_hub::Config) -> anyhow::Result<()> {
+        if let Some(days) = self.read_record_days {
+            hub.read_record_days = in_range("read_record_days", days, &READ_RECORD_DAYS)?;
+        }
+        if let Some(bytes) = self.lfs_multipart_bytes {
+            hub.lfs_multipart_bytes = in_range("lfs_multipart_bytes", bytes, &LFS_MULTIPART_BYTES)?;
+        }
+        if let Some(seconds) = self.gc_grace_seconds {
+            hub.gc_grace_seconds = in_range("gc_grace_seconds", seconds, &GC_GRACE_SECONDS)?;
+        }
+        Ok(())
+    }
 }
 
 /// The settings in their ready form.
@@ -85,28 +108,63 @@ pub struct Settings {
     pub database: Option<String>,
     pub storage: Option<String>,
     pub hub: bastide_hub::Config,
+    pub given: Given,
+}
+
+/// Which settings came from flags or variables: another process has to be given them, too.
+#[derive(Debug, Clone, Copy)]
+pub struct Given {
+    pub listen: bool,
+    pub public_url: bool,
+    pub database: bool,
+    pub storage: bool,
 }
 
 impl Settings {
-    pub fn new(location: &Location, serve: Option<&ServeArgs>) -> anyhow::Result<Self> {
+    pub fn new(location: &Location, serve: &ServeArgs) -> anyhow::Result<Self> {
         let file = File::load(&location.data)?;
-        let listen = serve.and_then(|args| args.listen).or(file.listen);
+        let given = Given {
+            listen: serve.listen.is_some(),
+            public_url: serve.public_url.is_some(),
+            database: location.database.is_some(),
+            storage: location.storage.is_some(),
+        };
+        let listen = serve.listen.or(file.listen);
         let listen = listen.map_or_else(|| DEFAULT_LISTEN.parse().context("default address"), Ok)?;
-        let public_url = serve.and_then(|args| args.public_url.clone()).or(file.public_url);
-        let public_url = check_url(&public_url.unwrap_or_else(|| format!("http://{listen}")))?;
-        let mut hub = bastide_hub::Config::new(location.data.clone(), public_url);
-        let visibility = serve.and_then(|args| args.default_visibility).or(file.default_visibility);
-        hub.default_visibility = visibility.unwrap_or(hub.default_visibility);
-        hub.read_record_days = file.read_record_days.unwrap_or(hub.read_record_days);
-        hub.lfs_multipart_bytes = file.lfs_multipart_bytes.unwrap_or(hub.lfs_multipart_bytes);
-        hub.gc_grace_seconds = file.gc_grace_seconds.unwrap_or(hub.gc_grace_seconds);
-        Ok(Self {
-            listen,
-            database: location.database.clone().or(file.database),
-            storage: location.storage.clone().or(file.storage),
-            hub,
-        })
+        let public_url = serve.public_url.as_ref().or(file.public_url.as_ref());
+        let public_url = public_url.cloned().unwrap_or_else(|| format!("http://{listen}"));
+        let mut hub = bastide_hub::Config::new(location.data.clone(), check_url(&public_url)?);
+        hub.default_visibility =
+            serve.default_visibility.or(file.default_visibility).unwrap_or(hub.default_visibility);
+        file.apply_numbers(&mut hub)?;
+        let database = location.database.clone().or(file.database);
+        check_scheme("database", database.as_deref(), &["postgres://", "postgresql://"])?;
+        let storage = location.storage.clone().or(file.storage);
+        check_scheme("storage", storage.as_deref(), &["s3://"])?;
+        Ok(Self { listen, database, storage, hub, given })
     }
+}
+
+/// A number that would do harm is refused at the start.
+fn in_range<N: PartialOrd + std::fmt::Display>(
+    key: &str,
+    value: N,
+    range: &RangeInclusive<N>,
+) -> anyhow::Result<N> {
+    ensure!(
+        range.contains(&value),
+        "{key} is {value}, but has to be from {} to {}: change it in {FILE_NAME}",
+        range.start(),
+        range.end()
+    );
+    Ok(value)
+}
+
+/// The address itself is not shown: it can hold a password.
+fn check_scheme(key: &str, url: Option<&str>, schemes: &[&str]) -> anyhow::Result<()> {
+    let good = url.is_none_or(|url| schemes.iter().any(|scheme| url.starts_with(scheme)));
+    ensure!(good, "{key} has to begin with {}", schemes.join(" or "));
+    Ok(())
 }
 
 /// Scheme, host and port only: clients break on a path.
@@ -135,5 +193,63 @@ mod tests {
     #[test]
     fn an_unknown_key_is_an_error_not_a_silence() {
         assert!(toml::from_str::<File>("listn = '1'").is_err());
+    }
+
+    fn settings(text: &str) -> anyhow::Result<Settings> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE_NAME), text).unwrap();
+        let location = Location { data: folder.path().to_owned(), database: None, storage: None };
+        Settings::new(&location, &ServeArgs::default())
+    }
+
+    #[test]
+    fn numbers_have_edges() {
+        for (good, bad) in [
+            ("read_record_days = 1", "read_record_days = 0"),
+            ("read_record_days = 36500", "read_record_days = 36501"),
+            ("lfs_multipart_bytes = 5242880", "lfs_multipart_bytes = 5242879"),
+            ("gc_grace_seconds = 3600", "gc_grace_seconds = 3599"),
+            ("gc_grace_seconds = 31536000", "gc_grace_seconds = 31536001"),
+        ] {
+            assert!(settings(good).is_ok(), "{good}");
+            let error = settings(bad).unwrap_err().to_string();
+            let (key, value) = bad.split_once(" = ").unwrap();
+            assert!(error.starts_with(&format!("{key} is {value}, but has to be from ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_stores_are_checked_and_not_shown() {
+        for (text, cure) in [
+            ("database = 'mysql://ann:pass@x/y'", "database has to begin with postgres://"),
+            ("storage = 'https://ann:pass@x'", "storage has to begin with s3://"),
+        ] {
+            let error = format!("{:#}", settings(text).unwrap_err());
+            assert!(error.contains(cure) && !error.contains("pass"), "{error}");
+        }
+    }
+
+    /// The comments of `File` and the table in docs/operating.md are one text, and every variable
+    /// that a command reads is in the table.
+    #[test]
+    fn the_manual_has_every_setting() {
+        let manual = include_str!("../../../docs/operating.md");
+        let source = include_str!("config.rs");
+        let body = source.split("pub struct File {").nth(1).unwrap().split("\n}").next().unwrap();
+        let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), 16, "one line of comment for each key");
+        for pair in lines.chunks(2) {
+            let (comment, key) = (pair[0].trim_start_matches("/// "), pair[1].trim_start_matches("pub "));
+            let row = format!("| `{}` |", key.split(':').next().unwrap());
+            let row = manual.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| panic!("{row}"));
+            assert!(row.ends_with(&format!(" | {comment} |")), "{row} is not '{comment}'");
+        }
+        let command = <crate::commands::Cli as clap::CommandFactory>::command();
+        let arguments = command.get_subcommands().flat_map(clap::Command::get_arguments);
+        for argument in arguments.chain(command.get_arguments()) {
+            if let Some(variable) = argument.get_env() {
+                assert!(manual.contains(&format!("`{}`", variable.display())), "{variable:?}");
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Opening a hub's state, with errors that say what to do.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use bastide_store::Db;
 use bastide_vault::Keys;
 
 use crate::config::Settings;
+use crate::output;
 
 const DATABASE_FILE: &str = "bastide.db";
 const KEYS_FOLDER: &str = "keys";
@@ -55,7 +57,9 @@ fn warn_if_open(data: &Path) {
     let mode = std::fs::metadata(data).map(|meta| meta.mode()).unwrap_or_default();
     if mode & OTHERS != 0 {
         let data = data.display();
-        eprintln!("warning: other users of this machine can look into {data}: run `chmod 700 {data}`");
+        output::note(&format!(
+            "warning: other users of this machine can look into {data}: run `chmod 700 {data}`"
+        ));
     }
 }
 
@@ -103,17 +107,40 @@ fn blobs(settings: &Settings) -> anyhow::Result<Blobs> {
 }
 
 /// Held while a server runs on a folder. Two servers on one folder would fight over its journal.
-pub fn lock(data: &Path) -> anyhow::Result<File> {
+pub struct Lock(File);
+
+impl Lock {
+    /// Says in the lock file where the hub is, for commands beside it.
+    pub fn announce(&self, url: &str) -> anyhow::Result<()> {
+        let write = || self.0.set_len(0).and_then(|()| (&self.0).write_all(url.as_bytes()));
+        write().with_context(|| format!("cannot write {LOCK_FILE}"))
+    }
+}
+
+pub fn lock(data: &Path) -> anyhow::Result<Lock> {
     make_folder(data)?;
     let path = data.join(LOCK_FILE);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.with_context(|| format!("cannot write to {}: is the folder yours?", path.display()))?;
+    let file = file.with_context(|| {
+        format!("cannot write to {}: is the folder yours? Name another with --data", path.display())
+    })?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => bail!(
             "another server is running on {}: stop it, or use another folder with --data",
             data.display()
         ),
         Err(TryLockError::Error(error)) => Err(error).context("cannot lock the data folder"),
     }
+}
+
+/// Where the server that runs on a folder is.
+pub fn running(data: &Path) -> Option<String> {
+    let mut file = File::open(data.join(LOCK_FILE)).ok()?;
+    if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+        return None;
+    }
+    let mut url = String::new();
+    file.read_to_string(&mut url).ok()?;
+    Some(url).filter(|url| !url.is_empty())
 }

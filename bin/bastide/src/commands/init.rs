@@ -8,7 +8,8 @@ use bastide_hub::tokens::TokenRequest;
 use bastide_ledger::context;
 use serde_json::json;
 
-use crate::config::{Location, Settings};
+use super::serve::indent;
+use crate::config::{Location, ServeArgs, Settings};
 use crate::{open, output};
 
 #[derive(Debug, clap::Args)]
@@ -19,12 +20,19 @@ pub struct Args {
     /// E-mail address of the first admin.
     #[arg(long)]
     email: String,
+    /// Where the hub is or will be: the same as for `serve`.
+    #[command(flatten)]
+    serve: ServeArgs,
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
-    let settings = Settings::new(location, None)?;
+    let mut settings = Settings::new(location, &args.serve)?;
+    let running = open::running(&settings.hub.data);
+    if let Some(url) = &running {
+        settings.hub.public_url.clone_from(url);
+    }
     let hub = open::or_create(&settings).await?;
     let context = context::operator(hub.clock());
     if !hub.is_empty().await? {
@@ -37,19 +45,21 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     let owner = super::account(&hub, &context, &args.admin).await?;
     let request = TokenRequest { name: "first token".into(), role: TokenRole::Write, days: None };
     let token = hub.create_token(&context, &owner, request).await?;
+    let steps = super::steps(&settings)?;
     let url = &settings.hub.public_url;
-    let value = json!({ "user": args.admin, "token": token.text.as_str(), "url": url });
+    let value =
+        json!({ "user": args.admin, "token": token.text.as_str(), "url": url, "running": running.is_some() });
     output::print(args.json, &value, || {
+        let start = match running {
+            Some(_) => format!("The hub is running at {url}."),
+            None => format!("Start the hub, which will be at {url}:\n\n{}", indent(&steps.start())),
+        };
         format!(
-            "The hub is ready; {} is its first admin.\n\nThis write token is shown only now:\n\n    {}\n\n\
-             Start the hub:     bastide serve --data {}\n\
-             Then, elsewhere:   export HF_ENDPOINT={url}\n\
-             {}hf auth login --token TOKEN",
-            args.admin,
-            token.text.as_str(),
-            location.data.display(),
-            " ".repeat(19),
+            "{name} is the first admin of this hub. {start}\n\nThen, wherever the clients are. The token is shown \
+             only now:\n\n{}",
+            indent(&steps.then(Some((args.admin.as_str(), token.text.as_str())))),
+            name = args.admin,
         )
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }

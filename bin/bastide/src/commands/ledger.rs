@@ -1,6 +1,6 @@
 //! `bastide ledger`: verify, export, checkpoint.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::config::Location;
-use crate::output;
+use crate::output::{self, Progress};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -75,7 +75,9 @@ fn kept_notes(path: Option<&Path>) -> anyhow::Result<Vec<String>> {
 
 async fn verify(location: &Location, kept: &[String], json: bool) -> anyhow::Result<ExitCode> {
     let (hub, context) = super::operator(location).await?;
-    let report = hub.verify_ledger(&context, kept, progress).await?;
+    let progress = Progress::new();
+    let report = hub.verify_ledger(&context, kept, |done, all| progress.show("events", done, all)).await?;
+    drop(progress);
     let problems: Vec<_> =
         report.problems.iter().map(|problem| json!({ "seq": problem.seq, "what": problem.what })).collect();
     let good = problems.is_empty();
@@ -90,15 +92,8 @@ async fn verify(location: &Location, kept: &[String], json: bool) -> anyhow::Res
             report.events, report.vouched, report.checkpoints
         );
         format!("{}{sizes}: {verdict}", lines.collect::<String>())
-    });
+    })?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-fn progress(done: i64, all: i64) {
-    if std::io::stderr().is_terminal() {
-        let end = if done < all { "" } else { "\n" };
-        eprint!("\revents: {done} of {all}\x1b[K{end}");
-    }
 }
 
 fn verify_export(folder: &Path, key: &str, kept: Vec<String>, json: bool) -> anyhow::Result<ExitCode> {
@@ -110,7 +105,7 @@ fn verify_export(folder: &Path, key: &str, kept: Vec<String>, json: bool) -> any
     let value = json!({ "events": report.events, "checkpoints": notes.len(), "root": report.root_hex() });
     output::print(json, &value, || {
         format!("{} events, {} checkpoints: the ledger holds", report.events, notes.len())
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,7 +115,7 @@ async fn export(location: &Location, folder: &Path, json: bool) -> anyhow::Resul
     let size = hub.checkpoint().await?.size;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join(EVENTS_FILE))?);
-    let mut events = 0;
+    let (mut events, progress) = (0, Progress::new());
     while events < size {
         let batch = hub.export_events(&context, events..size).await?;
         anyhow::ensure!(!batch.is_empty(), "event {events} is missing: run `bastide ledger verify`");
@@ -129,8 +124,9 @@ async fn export(location: &Location, folder: &Path, json: bool) -> anyhow::Resul
             file.write_all(b"\n")?;
         }
         events += i64::try_from(batch.len())?;
-        progress(events, size);
+        progress.show("events", events, size);
     }
+    drop(progress);
     file.flush()?;
     let notes = hub.checkpoints().await?.into_iter().filter(|checkpoint| checkpoint.size <= size);
     let notes: Vec<String> = notes.map(|checkpoint| write_note(&checkpoint.note)).collect();
@@ -142,7 +138,7 @@ async fn export(location: &Location, folder: &Path, json: bool) -> anyhow::Resul
             "{events} events are in {}\npublic key, to be given to the verifier apart from it: {key}",
             folder.display()
         )
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -150,6 +146,6 @@ async fn checkpoint(location: &Location, json: bool) -> anyhow::Result<ExitCode>
     let (hub, _) = super::operator(location).await?;
     let (checkpoint, key) = (hub.checkpoint().await?, hub.ledger_public_key());
     let value = json!({ "size": checkpoint.size, "note": checkpoint.note, "publicKey": key });
-    output::print(json, &value, || format!("{}\npublic key: {key}", checkpoint.note));
+    output::print(json, &value, || format!("{}\npublic key: {key}", checkpoint.note))?;
     Ok(ExitCode::SUCCESS)
 }

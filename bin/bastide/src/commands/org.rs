@@ -31,7 +31,8 @@ enum Command {
         org: Name,
         user: Name,
         /// The role, or `remove`.
-        role: String,
+        #[arg(value_parser = role_or_remove)]
+        role: Standing,
         #[arg(long)]
         json: bool,
     },
@@ -55,6 +56,14 @@ enum Command {
     },
 }
 
+/// A role in an organization, or none any more.
+#[derive(Debug, Clone, Copy)]
+struct Standing(Option<Role>);
+
+fn role_or_remove(text: &str) -> Result<Standing, bastide_core::Invalid> {
+    if text == "remove" { Ok(Standing(None)) } else { text.parse().map(|role| Standing(Some(role))) }
+}
+
 pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     let (hub, context) = super::operator(location).await?;
     match args.command {
@@ -62,17 +71,17 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
             let owner = super::account(&hub, &context, &owner).await?;
             let id = hub.add_org(&context, &name, &owner).await?;
             let text = || format!("Added {name} with {} as its admin.", owner.namespace().name);
-            output::print(json, &json!({ "id": id, "name": name }), text);
+            output::print(json, &json!({ "id": id, "name": name }), text)?;
         }
         Command::Member { org, user, role, json } => {
-            let role: Option<Role> = if role == "remove" { None } else { Some(role.parse()?) };
+            let Standing(role) = role;
             let org = super::account(&hub, &context, &org).await?;
             hub.set_member(&context, &org, &user, role).await?;
             let value = json!({ "org": org.namespace().name, "user": user, "role": role });
             output::print(json, &value, || {
                 let role = role.map_or("no member any more", Role::as_str);
                 format!("{user} in {}: {role}.", org.namespace().name)
-            });
+            })?;
         }
         Command::Members { org, json } => {
             let org = hub.access(&context).namespace::<Read>(&org).await?;
@@ -81,16 +90,16 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
             output::print(json, &rows.collect(), || {
                 let rows = members.iter().map(|(user, role)| vec![user.name.to_string(), role.to_string()]);
                 output::table(&["user", "role"], &rows.collect::<Vec<_>>())
-            });
+            })?;
         }
         Command::DefaultVisibility { org, visibility, json } => {
             let org = super::account(&hub, &context, &org).await?;
             hub.set_default_visibility(&context, &org, Some(visibility)).await?;
             let name = &org.namespace().name;
             let value = json!({ "org": name, "defaultVisibility": visibility });
-            output::print(json, &value, || format!("New repositories of {name} are {visibility}."));
+            output::print(json, &value, || format!("New repositories of {name} are {visibility}."))?;
         }
-        Command::List { json } => super::user::list(&hub.list_accounts(&context, true).await?, json),
+        Command::List { json } => super::user::list(&hub.list_accounts(&context, true).await?, json)?,
     }
     Ok(ExitCode::SUCCESS)
 }

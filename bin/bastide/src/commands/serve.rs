@@ -3,33 +3,56 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context;
 use bastide_hub::Hub;
+use bastide_web::Steps;
+use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::config::{Location, ServeArgs, Settings};
-use crate::open;
+use crate::{open, output};
+
+/// How long requests that are under way may go on once the hub was asked to stop. A download that
+/// nobody reads would otherwise hold it for ever.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     serve: ServeArgs,
     /// Log as JSON lines, one object each.
-    #[arg(long, env = "BASTIDE_LOG_JSON")]
+    #[arg(long, env = "BASTIDE_LOG_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     log_json: bool,
+    /// Print one JSON object about the start instead of text.
+    #[arg(long)]
+    json: bool,
 }
 
 pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
-    start_log(args.log_json);
-    let settings = Settings::new(location, Some(&args.serve))?;
+    start_log(args.log_json)?;
+    let settings = Settings::new(location, &args.serve)?;
     let lock = open::lock(&settings.hub.data)?;
     let hub = open::or_create(&settings).await?;
     let listener = listen(settings.listen).await?;
-    welcome(&hub, &settings, location).await?;
+    lock.announce(&settings.hub.public_url)?;
+    let signals = Signals::new()?;
+    let steps = super::steps(&settings)?;
+    welcome(&hub, &settings, &steps, args.json).await?;
     hub.start().await?;
-    let app = bastide_api::router(hub.clone()).merge(bastide_web::router(hub.clone()));
+    let app = bastide_api::router(hub.clone()).merge(bastide_web::router(hub.clone(), steps));
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop_signal()).await?;
+    let (ask, asked) = oneshot::channel();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async {
+        let _ = asked.await;
+    });
+    tokio::select! {
+        ended = server => ended?,
+        () = signals.stop(ask) => output::note("stopped with requests under way"),
+    }
     hub.stop().await?;
     drop(lock);
     Ok(ExitCode::SUCCESS)
@@ -41,48 +64,91 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
             std::io::ErrorKind::AddrInUse => {
                 "the port is taken: stop what listens there, or choose another with --listen"
             }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address: choose another with --listen"
+            }
             std::io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need more rights: choose one with --listen"
             }
-            _ => "cannot listen there",
+            _ => "cannot listen there: choose another address with --listen",
         };
         anyhow::Error::from(error).context(format!("{address}: {what}"))
     })
 }
 
 /// Says where the hub is and what to do next.
-async fn welcome(hub: &Hub, settings: &Settings, location: &Location) -> anyhow::Result<()> {
+async fn welcome(hub: &Hub, settings: &Settings, steps: &Steps, json: bool) -> anyhow::Result<()> {
+    let empty = hub.is_empty().await?;
     let url = &settings.hub.public_url;
-    println!("Bastide is running at {url}");
-    println!("Data: {}", settings.hub.data.display());
-    if hub.is_empty().await? {
-        println!(
-            "\nNobody can sign in yet. In another terminal, make the first admin and their token:\n\n    \
-             bastide init --data {} --admin NAME --email ADDRESS\n",
-            location.data.display()
-        );
-    }
-    println!("Use it from any Hugging Face client:\n\n    export HF_ENDPOINT={url}\n");
-    println!("Stop with Ctrl-C.");
+    let value = json!({ "url": url, "listen": settings.listen, "data": settings.hub.data, "empty": empty });
+    output::print(json, &value, || {
+        let first = if empty {
+            format!(
+                "Nobody can sign in yet. In another terminal, make the first admin. This prints their token, once:\n\n\
+                 {}\n\nThen, wherever the clients are:",
+                indent(&steps.first())
+            )
+        } else {
+            "Use it from any Hugging Face client:".to_owned()
+        };
+        format!(
+            "Bastide is running at {url}\nData: {}\n\n{first}\n\n{}\n\nStop with Ctrl-C.",
+            settings.hub.data.display(),
+            indent(&steps.then(None))
+        )
+    })?;
     Ok(())
 }
 
-fn start_log(json: bool) {
+pub fn indent(lines: &str) -> String {
+    lines.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn start_log(json: bool) -> anyhow::Result<()> {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("BASTIDE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("BASTIDE_LOG").unwrap_or_default();
+    let wanted = if wanted.is_empty() { "info" } else { &wanted };
+    let filter = EnvFilter::try_new(wanted).with_context(|| {
+        format!("BASTIDE_LOG is '{wanted}', but has to be like info or bastide_hub=debug")
+    })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
         log.json().init();
     } else {
         log.with_ansi(std::io::stderr().is_terminal()).init();
     }
+    Ok(())
 }
 
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+/// What asks a server to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Passes the first signal on to the server, and ends when its requests have had their time,
+    /// or at the second signal.
+    async fn stop(mut self, ask: oneshot::Sender<()>) {
+        self.next().await;
+        output::note(&format!(
+            "stopping: what is under way has {} s; the same again stops at once",
+            STOP_GRACE.as_secs()
+        ));
+        let _ = ask.send(());
+        let _ = tokio::time::timeout(STOP_GRACE, self.next()).await;
     }
 }

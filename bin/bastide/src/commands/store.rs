@@ -1,12 +1,11 @@
 //! `bastide gc` and `bastide fsck`: the operator's walks over everything that is stored.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use crate::config::Location;
-use crate::output;
+use crate::output::{self, Progress};
 
 #[derive(Debug, clap::Args)]
 pub struct GcArgs {
@@ -23,16 +22,11 @@ pub struct FsckArgs {
     json: bool,
 }
 
-/// One line on the terminal that tells how far a long command is.
-fn progress(what: &str, done: usize, all: usize) {
-    if std::io::stderr().is_terminal() {
-        eprint!("\r{what}: {done} of {all}\x1b[K");
-    }
-}
-
 pub async fn gc(location: &Location, args: GcArgs) -> anyhow::Result<ExitCode> {
     let (hub, context) = super::operator(location).await?;
-    let done = hub.collect(&context, |done, all| progress("repositories", done, all)).await?;
+    let progress = Progress::new();
+    let done = hub.collect(&context, |done, all| progress.show("repositories", done, all)).await?;
+    drop(progress);
     let value = json!({ "repos": done.repos, "dropped": done.dropped, "condemned": done.condemned,
         "removedXorbs": done.removed_xorbs, "removedBlobs": done.removed_blobs, "freedBytes": done.freed_bytes });
     output::print(args.json, &value, || {
@@ -46,13 +40,15 @@ pub async fn gc(location: &Location, args: GcArgs) -> anyhow::Result<ExitCode> {
             done.removed_blobs,
             done.freed_bytes
         )
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn fsck(location: &Location, args: FsckArgs) -> anyhow::Result<ExitCode> {
     let (hub, context) = super::operator(location).await?;
-    let done = hub.check_all(&context, args.deep, progress).await?;
+    let progress = Progress::new();
+    let done = hub.check_all(&context, args.deep, |what, done, all| progress.show(what, done, all)).await?;
+    drop(progress);
     let good = done.problems.is_empty();
     let value = json!({ "repos": done.repos, "packs": done.packs, "xorbs": done.xorbs, "files": done.files,
         "problems": done.problems });
@@ -61,6 +57,6 @@ pub async fn fsck(location: &Location, args: FsckArgs) -> anyhow::Result<ExitCod
         let verdict = if good { "all is well" } else { "SOMETHING IS WRONG" };
         let (repos, packs, xorbs, files) = (done.repos, done.packs, done.xorbs, done.files);
         format!("{lines}{repos} repositories, {packs} packs, {xorbs} xorbs, {files} large files: {verdict}")
-    });
+    })?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

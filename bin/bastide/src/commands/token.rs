@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bastide_core::{Name, TokenId, TokenRole};
-use bastide_hub::tokens::{TokenRequest, TokenRow};
+use bastide_hub::tokens::{MAX_TOKEN_DAYS, TokenRequest, TokenRow};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -52,8 +52,9 @@ enum Command {
 }
 
 fn days(text: &str) -> Result<i64, String> {
-    let number = text.strip_suffix('d').unwrap_or(text);
-    number.parse().map_err(|_| format!("'{text}' is not a number of days, as in 90d"))
+    let number = text.strip_suffix('d').unwrap_or(text).parse().ok();
+    let days = number.filter(|days| (1..=MAX_TOKEN_DAYS).contains(days));
+    days.ok_or_else(|| format!("a token lives 1 to {MAX_TOKEN_DAYS} days, as in 90d"))
 }
 
 pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
@@ -69,15 +70,17 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
             }
             output::print(json, &value, || {
                 format!("This token is shown only now:\n\n    {}", token.text.as_str())
-            });
+            })?;
         }
         Command::List { user, json } => {
             let tokens = hub.list_tokens(&super::account(&hub, &context, &user).await?).await?;
-            output::print(json, &tokens.iter().map(token_json).collect(), || table(&tokens));
+            output::print(json, &tokens.iter().map(token_json).collect(), || table(&tokens))?;
         }
         Command::Revoke { user, id, json } => {
             hub.revoke_token(&context, &super::account(&hub, &context, &user).await?, id).await?;
-            output::print(json, &json!({ "id": id, "revoked": true }), || format!("The token {id} is dead."));
+            output::print(json, &json!({ "id": id, "revoked": true }), || {
+                format!("The token {id} is dead.")
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -52,21 +52,21 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
             let id = hub.add_user(&context, &new).await?;
             output::print(json, &json!({ "id": id, "name": name }), || {
                 format!("Added {name}. Give them a token: bastide token create --user {name} --role write")
-            });
+            })?;
         }
-        Command::List { json } => list(&hub.list_accounts(&context, false).await?, json),
+        Command::List { json } => list(&hub.list_accounts(&context, false).await?, json)?,
         Command::Disable { name, json } => {
             hub.disable_user(&context, &super::account(&hub, &context, &name).await?).await?;
             output::print(json, &json!({ "name": name, "disabled": true }), || {
                 format!("{name} is disabled.")
-            });
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Users or organisations, as rows.
-pub fn list(accounts: &[bastide_hub::accounts::Account], json: bool) {
+pub fn list(accounts: &[bastide_hub::accounts::Account], json: bool) -> std::io::Result<()> {
     let rows = accounts.iter().map(|account| {
         json!({ "id": account.id, "name": account.name, "fullName": account.full_name, "email": account.email,
             "admin": account.is_admin, "createdAt": account.created_at, "disabledAt": account.disabled_at })
@@ -78,5 +78,5 @@ pub fn list(accounts: &[bastide_hub::accounts::Account], json: bool) {
             vec![account.name.to_string(), email, account.created_at.to_string(), state.to_owned()]
         };
         output::table(&["name", "email", "created", "state"], &accounts.iter().map(row).collect::<Vec<_>>())
-    });
+    })
 }

@@ -43,6 +43,12 @@ pub async fn existing(settings: &Settings) -> anyhow::Result<Hub> {
 /// Opens the hub in a data folder, or makes one.
 pub async fn or_create(settings: &Settings) -> anyhow::Result<Hub> {
     make_folder(&settings.hub.data)?;
+    if settings.storage.is_some() {
+        let probed = blobs(settings)?.probe().await;
+        probed.context(
+            "cannot use `storage`: check its address, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )?;
+    }
     hub(settings).await
 }
 

@@ -61,6 +61,15 @@ impl Blobs {
         Ok(Self::new(Engine::Object(object::ObjectStore::open(config, scratch)?)))
     }
 
+    /// Proves at a start that the store can be used: with another's keys or a wrong address the
+    /// first upload would find out. (A folder is proved when it is opened.)
+    pub async fn probe(&self) -> Result<(), BlobError> {
+        match &*self.engine {
+            Engine::Folder(_) => Ok(()),
+            Engine::Object(object) => object.probe().await,
+        }
+    }
+
     fn new(engine: Engine) -> Self {
         let stores = Arc::new(Semaphore::new(CONCURRENT_STORES));
         Self { engine: Arc::new(engine), stores, faults: Faults::default() }

@@ -19,6 +19,9 @@ use crate::{BlobError, BlobKey, Class, Listed};
 /// Files above this size go up in parts of it.
 const PART_BYTES: usize = 16 * 1024 * 1024;
 const PARTS_AT_ONCE: usize = 4;
+/// A wrong endpoint is tried again for minutes otherwise.
+const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+const NO_ANSWER: &str = "it does not answer";
 const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Where the bucket is.
@@ -91,6 +94,27 @@ impl ObjectStore {
         }
         let store = Arc::new(builder.build().map_err(BlobError::Object)?);
         Ok(Self { store, prefix: config.prefix.clone(), scratch: scratch.to_owned() })
+    }
+
+    /// Proves that the bucket is there, that it can be written to with these keys, and that it
+    /// refuses to replace what is there, which many stores do not.
+    pub async fn probe(&self) -> Result<(), BlobError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|_| BlobError::Closed)?;
+        let name = format!("{}/probe-{:016x}", self.prefix, u64::from_be_bytes(random));
+        let path = ObjectPath::from(name.trim_start_matches('/'));
+        let put = || self.store.put_opts(&path, PutPayload::from_static(b"probe"), PutMode::Create.into());
+        let first = tokio::time::timeout(PROBE_TIMEOUT, put());
+        first.await.map_err(|_| BlobError::Config(NO_ANSWER.into()))?.map_err(BlobError::Object)?;
+        let second = put().await;
+        self.store.delete(&path).await.map_err(BlobError::Object)?;
+        match second {
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(())
+            }
+            Err(error) => Err(BlobError::Object(error)),
+            Ok(_) => Err(BlobError::Config("it ignores `If-None-Match: *` on PUT".into())),
+        }
     }
 
     pub fn scratch(&self) -> &Path {

@@ -1,8 +1,10 @@
 //! The one home of running stock `git`: with an environment of its own, no configuration of the
 //! machine or the user, no prompts.
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use crate::GitError;
 
@@ -15,10 +17,22 @@ pub struct Version {
     pub minor: u32,
 }
 
+/// The program, found once on the `PATH` that the hub was started with.
+static PROGRAM: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let path = std::env::var_os("PATH")?;
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join("git")).find(|file| is_program(file))?;
+    std::path::absolute(found).ok()
+});
+
+fn is_program(file: &Path) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
 /// A `git` command in `folder`.
 #[expect(clippy::disallowed_methods, reason = "this is the one place where git is run")]
 pub(crate) fn git(folder: &Path) -> Command {
-    let mut command = Command::new("git");
+    let mut command = Command::new(PROGRAM.as_deref().unwrap_or(Path::new("git")));
     command
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -37,15 +51,19 @@ pub(crate) fn git(folder: &Path) -> Command {
 
 /// The version of the installed git, when it is new enough.
 pub fn git_version() -> Result<Version, GitError> {
+    let Some(program) = &*PROGRAM else {
+        return Err(GitError::Program("there is no program `git` on the PATH".into()));
+    };
+    let program = program.display();
     let output = git(Path::new("/")).arg("--version").output();
-    let output =
-        output.map_err(|error| GitError::Program(format!("the program `git` cannot be run: {error}")))?;
+    let output = output.map_err(|error| GitError::Program(format!("{program} cannot be run: {error}")))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = parse_version(&text);
-    let version =
-        version.ok_or_else(|| GitError::Program(format!("git says '{}' as its version", text.trim())))?;
+    let version = version
+        .ok_or_else(|| GitError::Program(format!("{program} says '{}' as its version", text.trim())))?;
     if version < OLDEST {
-        return Err(GitError::Program(format!("git {}.{} is too old", version.major, version.minor)));
+        let Version { major, minor } = version;
+        return Err(GitError::Program(format!("{program} is version {major}.{minor}, which is too old")));
     }
     Ok(version)
 }

@@ -53,6 +53,15 @@ async fn suite(blobs: Blobs) {
     assert!(matches!(blobs.open(&key("abce2")).await, Err(BlobError::NotFound(_))));
 }
 
+/// Wrong keys were found out by the first upload.
+#[tokio::test]
+async fn a_probe_finds_wrong_keys() {
+    let server = s3::Server::start().await;
+    server.blobs().probe().await.unwrap();
+    assert!(server.blobs().list(Class::Xorb).await.unwrap().is_empty());
+    assert!(matches!(server.blobs_in("blobs", "wrong").probe().await, Err(BlobError::Object(_))));
+}
+
 #[tokio::test]
 async fn on_a_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -37,13 +37,18 @@ impl Server {
     }
 
     pub fn blobs(&self) -> Blobs {
+        self.blobs_in(BUCKET, "secret")
+    }
+
+    /// The same server, asked as somebody with another bucket or another key would.
+    pub fn blobs_in(&self, bucket: &str, secret: &str) -> Blobs {
         let config = S3Config {
-            bucket: BUCKET.to_owned(),
+            bucket: bucket.to_owned(),
             prefix: "hub/one".to_owned(),
             endpoint: self.endpoint.clone(),
             region: "us-east-1".to_owned(),
             access_key: Some("key".to_owned()),
-            secret_key: Some("secret".to_owned()),
+            secret_key: Some(secret.to_owned()),
         };
         Blobs::s3(&config, &self.folder.path().join("scratch")).unwrap()
     }

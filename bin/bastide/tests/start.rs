@@ -202,7 +202,10 @@ fn commands_end_quietly_when_nobody_reads_and_fail_when_the_disk_is_full() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         fails(&bastide(data, words).stdout(full).stderr(Stdio::piped()).output().unwrap(), "No space left");
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        assert_eq!(bastide(data, &["org", "members", "nowhere"]).stderr(full).status().unwrap().code(), Some(1));
+        assert_eq!(
+            bastide(data, &["org", "members", "nowhere"]).stderr(full).status().unwrap().code(),
+            Some(1)
+        );
     }
 }
 

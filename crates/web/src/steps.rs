@@ -51,7 +51,7 @@ impl Steps {
     pub fn transfer(&self, name: Option<&str>) -> String {
         let name = name.unwrap_or(EXAMPLE);
         format!(
-            "mkdir -p folder && echo '# My first model' > folder/README.md\n\
+            "mkdir -p folder && printf -- '---\\nlicense: mit\\n---\\n# My first model\\n' > folder/README.md\n\
              hf upload {name}/my-model ./folder\n\
              hf download {name}/my-model --local-dir ./copy"
         )
@@ -78,5 +78,21 @@ mod tests {
             "{then}"
         );
         assert!(then.contains("hf upload bob/my-model ./folder") && !then.contains("auth login"), "{then}");
+    }
+
+    /// The README's first screen is what the terminal says, on the default port.
+    #[test]
+    fn the_readme_says_the_same() {
+        let readme = include_str!("../../../README.md");
+        let steps = Steps {
+            url: "http://127.0.0.1:7860".into(),
+            program: "cargo run --release --".into(),
+            place: String::new(),
+            serve: String::new(),
+        };
+        let lines = [steps.start(), steps.first().replace("init  ", "init "), steps.then(None)].join("\n");
+        for line in lines.lines() {
+            assert!(readme.contains(&format!("    {}\n", line.trim())), "{line}");
+        }
     }
 }

@@ -1,73 +1,80 @@
-//! `docs/wire.md` says of every route of the wire whether it is served. It is made from the
-//! router's own table and the list of what clients call (`tests/wire.tsv`: priority, section,
-//! method, path), and this test keeps it true: `BASTIDE_WRITE_DOCS=1` writes it anew.
+//! `docs/wire.md` says of every route of the wire whether it is served, refused for good, or not
+//! there yet. It is made from `tests/wire.tsv` (priority, section, method, path, state), and these
+//! tests keep both true: `BASTIDE_WRITE_DOCS=1` writes the page anew.
+//!
+//! The state is the router's pattern for what is served, `page` for what `web` serves,
+//! `refused: why`, or `later`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use axum::body::Body;
 use bastide_testkit::TestHub;
 use http::Method;
 
 const ROWS: &str = include_str!("../wire.tsv");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/wire.md");
+const HEAD: &str = "# The wire
 
-/// A path without the names of its variables, in which our table and the list agree.
-fn shape(path: &str) -> String {
-    let path = path.split('[').next().unwrap_or(path).replace(".git/", "/");
-    let path = path.replace("{pfx}{id}", "{prefix}/{id}").replace("{id}", "{ns}/{name}");
-    let path = ["models", "datasets", "spaces"]
-        .iter()
-        .fold(path, |path, kind| path.replace(&format!("/api/{kind}/{{ns}}"), "/api/{kind}/{ns}"));
-    let path = if path.starts_with("/v1/") || path.starts_with("/v2/") {
-        format!("/xet/{{repo}}/{{epoch}}{}", path.replace("/default/", "/{prefix}/"))
-    } else {
-        path
-    };
-    let path = path.replace("/{rev}/{path}", "/{rest}");
-    let part = |part: &str| if part.starts_with('{') { "{}".to_owned() } else { part.to_owned() };
-    path.split('/').map(part).collect::<Vec<_>>().join("/")
-}
+Which routes of the Hugging Face wire this hub serves. Made from the router and the list of what clients call; a test
+keeps it true. `{id}` is `namespace/name`, `{T}` is `models`, `datasets` or `spaces`, `{pfx}` is nothing for models.
+Addresses in `<>` are those that another answer names. What is under `/v1` and `/v2` is under a repository's own
+address, `/xet/{repo}/{epoch}`. A route that is refused or not there yet answers 404 with a JSON body that says so and
+no `X-Error-Code`: clients treat it as missing and do not repeat it.
+
+| priority | served | refused | not yet |
+|---|---|---|---|
+";
+
+/// Addresses that look like those of a repository, and answer that there is none.
+const LIKE_REPOSITORIES: [&str; 1] = ["/api/spaces/by-subdomain/{sub}"];
 
 struct Row {
     priority: &'static str,
     section: &'static str,
     method: &'static str,
     path: &'static str,
-    served: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Served(&'static str),
+    Page,
+    Refused(&'static str),
+    Later,
+}
+
+impl State {
+    fn parse(text: &'static str) -> Self {
+        match text {
+            "later" => Self::Later,
+            "page" => Self::Page,
+            pattern if pattern.starts_with('/') => Self::Served(pattern),
+            other => Self::Refused(other.strip_prefix("refused: ").unwrap_or_else(|| panic!("{other}"))),
+        }
+    }
 }
 
 fn rows() -> Vec<Row> {
-    let ours: BTreeSet<(String, String)> =
-        bastide_api::routes().iter().map(|route| (route.method.to_string(), shape(route.pattern))).collect();
     let row = |line: &'static str| {
-        let mut cells = line.split('\t');
-        let mut next = || cells.next().unwrap();
-        let (priority, section, method, path) = (next(), next(), next(), next());
-        let wanted = (method.to_owned(), shape(path));
-        // Telemetry goes to the root whatever the store's address is.
-        let root = (method.to_owned(), path.to_owned());
-        let at_root = bastide_api::routes()
-            .iter()
-            .any(|route| (route.method.to_string(), route.pattern.to_owned()) == root);
-        Row { priority, section, method, path, served: ours.contains(&wanted) || at_root || path == "/" }
+        let cells: Vec<&str> = line.split('\t').collect();
+        let [priority, section, method, path, state] = cells[..] else { panic!("five cells: {line}") };
+        Row { priority, section, method, path, state: State::parse(state) }
     };
     ROWS.lines().map(row).collect()
 }
 
 fn page(rows: &[Row]) -> String {
-    let count = |priority: &str, served: bool| {
-        rows.iter().filter(|row| row.priority == priority && (row.served || !served)).count()
-    };
-    let mut text = "# The wire\n\n\
-        Which routes of the Hugging Face wire this hub serves. Made from the router and the list of what clients\n\
-        call; a test keeps it true. `{id}` is `namespace/name`, `{T}` is `models`, `datasets` or `spaces`, `{pfx}` is\n\
-        nothing for models. A route that is not served answers 404 with a JSON body that says so and no\n\
-        `X-Error-Code`: clients treat it as missing and do not repeat it.\n\n\
-        | priority | served | of |\n|---|---|---|\n"
-        .to_owned();
+    let mut text = HEAD.to_owned();
     for (priority, what) in [("P0", "main flows"), ("P1", "everyday"), ("P2", "rare")] {
-        writeln!(text, "| {priority}, {what} | {} | {} |", count(priority, true), count(priority, false))
-            .unwrap();
+        let count = |wanted: fn(State) -> bool| {
+            rows.iter().filter(|row| row.priority == priority && wanted(row.state)).count()
+        };
+        let served = count(|state| matches!(state, State::Served(_) | State::Page));
+        let (refused, later) =
+            (count(|state| matches!(state, State::Refused(_))), count(|state| state == State::Later));
+        writeln!(text, "| {priority}, {what} | {served} | {refused} | {later} |").unwrap();
     }
     let mut section = "";
     for row in rows {
@@ -75,8 +82,13 @@ fn page(rows: &[Row]) -> String {
             section = row.section;
             write!(text, "\n## {section}\n\n| priority | route | state |\n|---|---|---|\n").unwrap();
         }
-        let state = if row.served { "served" } else { "not yet: 404" };
-        writeln!(text, "| {} | `{} {}` | {state} |", row.priority, row.method, row.path).unwrap();
+        let state = match row.state {
+            State::Served(_) | State::Page => "served".to_owned(),
+            State::Refused(why) => format!("refused: {why}"),
+            State::Later => "not yet".to_owned(),
+        };
+        let path = row.path.replace('|', "\\|");
+        writeln!(text, "| {} | `{} {path}` | {state} |", row.priority, row.method).unwrap();
     }
     text
 }
@@ -88,7 +100,39 @@ fn the_page_tells_the_truth() {
         std::fs::write(PAGE, &text).unwrap();
     }
     let found = std::fs::read_to_string(PAGE).unwrap_or_default();
-    assert_eq!(found, text, "docs/wire.md is not what the router serves: run with BASTIDE_WRITE_DOCS=1");
+    assert_eq!(found, text, "docs/wire.md is not what tests/wire.tsv says: run with BASTIDE_WRITE_DOCS=1");
+}
+
+#[test]
+fn what_is_said_to_be_served_is_and_what_is_served_is_said() {
+    let rows = rows();
+    let ours: BTreeSet<(String, &str)> =
+        bastide_api::routes().into_iter().map(|route| (route.method.to_string(), route.pattern)).collect();
+    let mut said = BTreeSet::new();
+    for row in &rows {
+        if let State::Served(pattern) = row.state {
+            let route = (row.method.to_owned(), pattern);
+            assert!(ours.contains(&route), "tests/wire.tsv says that {} {pattern} is served", row.method);
+            said.insert(route);
+        }
+    }
+    let unsaid: Vec<_> = ours.difference(&said).collect();
+    assert!(unsaid.is_empty(), "not in tests/wire.tsv: {unsaid:?}");
+    let addresses: BTreeSet<_> = rows.iter().map(|row| (row.method, row.path)).collect();
+    assert_eq!(addresses.len(), rows.len(), "an address is listed twice");
+}
+
+/// One address of a row: optional parts left out, variables filled in.
+fn example(path: &str) -> String {
+    let path = path.split('[').next().unwrap();
+    let path = path.replace("{pfx}", "").replace("{id}", "ann/m").replace("{T}", "models").replace('*', "x");
+    let mut text = String::new();
+    for (place, part) in path.split('{').enumerate() {
+        let rest = if place == 0 { part } else { part.split_once('}').unwrap().1 };
+        text += if place == 0 { "" } else { "x" };
+        text += rest;
+    }
+    text
 }
 
 #[tokio::test]
@@ -96,24 +140,19 @@ async fn what_is_not_served_says_so() {
     let hub = TestHub::open().await;
     let ann = hub.user("ann").await;
     crate::create(&ann, "model", "m").await.expect(200);
-    for row in rows().iter().filter(|row| !row.served) {
-        let path = row
-            .path
-            .split('[')
-            .next()
-            .unwrap()
-            .replace("{pfx}", "")
-            .replace("{id}", "ann/m")
-            .replace("{T}", "models");
-        let path = path
-            .split('/')
-            .map(|part| if part.starts_with('{') { "x" } else { part })
-            .collect::<Vec<_>>()
-            .join("/");
-        let method = Method::from_bytes(row.method.as_bytes()).unwrap();
-        let reply = ann.send(method, &path, &[], axum::body::Body::empty()).await;
-        // 405 where another method of the same address is served.
-        assert!(matches!(reply.status.as_u16(), 404 | 405 | 400), "{} {path}: {}", row.method, reply.status);
+    for row in rows() {
+        if matches!(row.state, State::Served(_) | State::Page) || LIKE_REPOSITORIES.contains(&row.path) {
+            continue;
+        }
+        let (method, path) = (Method::from_bytes(row.method.as_bytes()).unwrap(), example(row.path));
+        for client in [&ann, &hub.anonymous()] {
+            let reply = client.send(method.clone(), &path, &[], Body::empty()).await;
+            let what = format!("{method} {path}");
+            assert_eq!((reply.status.as_u16(), reply.header("x-error-code")), (404, ""), "{what}");
+            if method != Method::HEAD {
+                assert_eq!(reply.json()["error"], format!("this hub does not serve {what}"));
+            }
+        }
     }
     hub.finish().await;
 }

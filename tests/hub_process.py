@@ -22,10 +22,15 @@ def free_port() -> int:
 
 
 class Server:
-    """A hub that can be started, stopped and killed on one folder."""
+    """A hub that can be started, stopped and killed on one folder. Where its database and its storage are is
+    inherited: BASTIDE_DATABASE, BASTIDE_STORAGE. Other settings go into its `bastide.toml`."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, **settings: str | int) -> None:
         self.data = folder / "data"
+        if settings:
+            self.data.mkdir(mode=0o700)
+            lines = (f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+            (self.data / "bastide.toml").write_text("".join(lines))
         self.log = folder / "serve.log"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -39,7 +44,7 @@ class Server:
     def start(self, **environment: str) -> None:
         with self.log.open("ab") as log:
             words = [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"]
-            words += ["--default-visibility", "public"]
+            words += ["--default-visibility", "public", "--json"]
             self.process = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, **environment})
         for _ in range(200):
             try:
@@ -61,9 +66,8 @@ class Server:
         return self.command("token", "create", "--user", name, "--role", "write")["token"]
 
 
-def prepare(folder: pathlib.Path) -> Server:
-    server = Server(folder)
+def prepare(folder: pathlib.Path, **settings: str | int) -> Server:
+    """A hub with its first admin, `ann`."""
+    server = Server(folder, **settings)
     server.token = server.command("init", "--admin", "ann", "--email", "ann@example.org")["token"]
     return server
-
-

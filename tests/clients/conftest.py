@@ -15,7 +15,8 @@ from hub_process import BINARY, prepare  # noqa: E402
 
 # The clients read their endpoint when they are imported, so the hub starts before anything else.
 FOLDER = tempfile.TemporaryDirectory(prefix="bastide-clients-")
-SERVER = prepare(pathlib.Path(FOLDER.name))
+# Clients without Xet send what is larger than this in parts.
+SERVER = prepare(pathlib.Path(FOLDER.name), lfs_multipart_bytes=10 * 1024 * 1024)
 SERVER.start()
 os.environ.update(
     HF_ENDPOINT=SERVER.url,

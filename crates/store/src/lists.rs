@@ -222,23 +222,26 @@ impl Builder {
     }
 
     fn has_terms(&mut self, any: &AnyOf) {
-        self.add(format!("EXISTS ({} AND t.repo_id = r.id)", with_terms("t", any)));
+        self.add(format!("EXISTS ({} AND t.repo_id = r.id)", with_terms(any)));
     }
 
     /// Starts from the repositories that have all of these terms: their ids alone are compared,
-    /// and only the rows that are left are read.
+    /// and only the rows that are left are read. Lists of ids are sorted, so comparing two costs as
+    /// much as reading both; a list that is far longer is asked for each id instead.
     fn is_among(&mut self, first: &AnyOf, rest: &[AnyOf]) {
-        let mut ids = with_terms("t", first);
-        for any in rest {
-            ids.push_str(&format!(" AND EXISTS ({} AND o.repo_id = t.repo_id)", with_terms("o", any)));
-        }
-        self.add(format!("r.id IN ({ids})"));
+        let (near, far): (Vec<_>, Vec<_>) = rest.iter().partition(|any| any.uses / LONGER_LIST <= first.uses);
+        let ids: Vec<String> = std::iter::once(first).chain(near).map(with_terms).collect();
+        self.add(format!("r.id IN ({})", ids.join(" INTERSECT ")));
+        far.into_iter().for_each(|any| self.has_terms(any));
     }
 }
 
-fn with_terms(table: &str, any: &AnyOf) -> String {
+/// How much longer a list may be to be read whole.
+const LONGER_LIST: i64 = 16;
+
+fn with_terms(any: &AnyOf) -> String {
     let ids = any.ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
-    format!("SELECT {table}.repo_id FROM repo_term {table} WHERE {table}.term_id IN ({ids})")
+    format!("SELECT t.repo_id FROM repo_term t WHERE t.term_id IN ({ids})")
 }
 
 fn statement(query: &ListQuery, wanted: &[AnyOf], total: i64) -> (String, Vec<Value>) {

@@ -90,7 +90,7 @@ impl From<bastide_store::StoreError> for Problem {
     fn from(error: bastide_store::StoreError) -> Self {
         match error {
             bastide_store::StoreError::Full => Self::Full,
-            bastide_store::StoreError::Pool(_) => Self::Busy { seconds: 5 },
+            bastide_store::StoreError::Pool(_) | bastide_store::StoreError::Busy => Self::Busy { seconds: 5 },
             other => Self::internal(other),
         }
     }

@@ -17,6 +17,8 @@ use bastide_ledger::NewEvent;
 
 /// Key of the advisory lock that makes write transactions follow each other.
 const WRITER_LOCK: i64 = 0x6261_7374_6964_6501;
+/// How long a writer waits for its turn among those of this server.
+const WRITER_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub struct Db(Engine);
 
@@ -59,7 +61,7 @@ impl Db {
     pub async fn read(&self) -> Result<Reader, StoreError> {
         let connection = match &self.0 {
             Engine::Sqlite(engine) => Connection::Sqlite(engine.reader().await?),
-            Engine::Postgres(engine) => Connection::Postgres(engine.lease().await?),
+            Engine::Postgres(engine) => Connection::Postgres(engine.reader().await?),
         };
         Ok(Reader(Some(connection)))
     }
@@ -71,16 +73,8 @@ impl Db {
 
     pub(crate) async fn begin(&self) -> Result<WriteTx, StoreError> {
         let connection = match &self.0 {
-            Engine::Sqlite(engine) => {
-                let mut lease = engine.writer().await?;
-                lease.batch("BEGIN IMMEDIATE")?;
-                Connection::Sqlite(lease)
-            }
-            Engine::Postgres(engine) => {
-                let mut lease = engine.lease().await?;
-                lease.begin(WRITER_LOCK).await?;
-                Connection::Postgres(lease)
-            }
+            Engine::Sqlite(engine) => Connection::Sqlite(engine.writer().await?),
+            Engine::Postgres(engine) => Connection::Postgres(engine.writer().await?),
         };
         Ok(WriteTx { reader: Reader(Some(connection)), events: Vec::new() })
     }

@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::WRITER_WAIT;
 use super::value::{Row, Value};
 use crate::StoreError;
 
@@ -58,8 +59,10 @@ impl Sqlite {
         Pool::lease(&self.readers).await
     }
 
+    /// The connection that writes, in a transaction.
     pub async fn writer(&self) -> Result<Lease, StoreError> {
-        Pool::lease(&self.writer).await
+        let lease = tokio::time::timeout(WRITER_WAIT, Pool::lease(&self.writer)).await;
+        lease.map_err(|_| StoreError::Busy)??.begin().await
     }
 }
 
@@ -113,7 +116,7 @@ impl Lease {
         let columns = statement.column_count();
         let mut found = statement.query(rusqlite::params_from_iter(params))?;
         let mut rows = Vec::new();
-        while let Some(row) = found.next().map_err(StoreError::from_sqlite)? {
+        while let Some(row) = found.next()? {
             rows.push(read_row(row, columns)?);
         }
         Ok(rows)
@@ -121,13 +124,24 @@ impl Lease {
 
     pub fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, StoreError> {
         let mut statement = self.connection()?.prepare_cached(&numbered(sql))?;
-        let changed =
-            statement.execute(rusqlite::params_from_iter(params)).map_err(StoreError::from_sqlite)?;
-        Ok(changed as u64)
+        Ok(statement.execute(rusqlite::params_from_iter(params))? as u64)
     }
 
     pub fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
-        self.connection()?.execute_batch(sql).map_err(StoreError::from_sqlite)
+        Ok(self.connection()?.execute_batch(sql)?)
+    }
+
+    /// Begins a writing transaction. Waiting for another process (the command line) is done where
+    /// it holds up nobody else.
+    async fn begin(mut self) -> Result<Self, StoreError> {
+        const BEGIN: &str = "BEGIN IMMEDIATE";
+        self.connection()?.busy_timeout(Duration::ZERO)?;
+        let begun = self.batch(BEGIN);
+        self.connection()?.busy_timeout(BUSY)?;
+        match begun {
+            Err(StoreError::Busy) => Ok(self.on_blocking_pool(|lease| lease.batch(BEGIN)).await?.0),
+            done => done.map(|()| self),
+        }
     }
 
     /// Runs `work` on the blocking pool with this connection.

@@ -85,13 +85,17 @@ impl Folder {
         match fs::hard_link(&from, dest) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // Which of the two is not there? A missing folder of the destination is another matter.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => Err(error.into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(error, key)),
             Err(_) => {
                 let mut name = dest.file_name().unwrap_or_default().to_owned();
                 name.push(format!(".part-{}", key.name().rsplit('.').next().unwrap_or_default()));
                 let beside = dest.with_file_name(name);
-                fs::copy(&from, &beside).map_err(|error| missing(error, key))?;
-                Ok(fs::rename(&beside, dest)?)
+                copy_new(&from, &beside, dest).inspect_err(|_| {
+                    let _ = fs::remove_file(&beside);
+                })?;
+                Ok(())
             }
         }
     }
@@ -120,6 +124,11 @@ impl Folder {
         }
         Ok(found)
     }
+}
+
+fn copy_new(from: &Path, beside: &Path, dest: &Path) -> io::Result<()> {
+    fs::copy(from, beside)?;
+    fs::rename(beside, dest)
 }
 
 fn folders(path: &Path) -> Result<Vec<PathBuf>, BlobError> {

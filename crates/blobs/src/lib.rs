@@ -119,7 +119,7 @@ impl Blobs {
                 let faults = self.faults.clone();
                 blocking(move || folder.link(&path, &key, &faults)).await
             }
-            Engine::Object(object) => object.upload(path, key).await,
+            Engine::Object(object) => object.upload(path, key, &self.faults).await,
         }
     }
 

@@ -3,26 +3,34 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, Checksum, S3ConditionalPut};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    ClientOptions, ObjectStore as Store, ObjectStoreExt, PutMode, PutPayload, WriteMultipart,
+    BackoffConfig, ClientOptions, ObjectStore as Store, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
+    WriteMultipart,
 };
 use tokio::io::AsyncReadExt;
 
-use crate::faults::Faults;
+use crate::faults::{Faults, Point};
 use crate::reader::BlobReader;
 use crate::{BlobError, BlobKey, Class, Listed};
 
 /// Files above this size go up in parts of it.
 const PART_BYTES: usize = 16 * 1024 * 1024;
 const PARTS_AT_ONCE: usize = 4;
-/// A wrong endpoint is tried again for minutes otherwise.
-const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+/// A wrong endpoint is tried again for longer otherwise.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 const NO_ANSWER: &str = "it does not answer";
-const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// A store that fails is asked again for some seconds; then our client hears of it.
+const RETRIES: usize = 6;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// What stores say when a disk, a bucket or a quota is full, in the text of their errors.
+const FULL: [&str; 4] = ["507 Insufficient Storage", "QuotaExceeded", "StorageFull", "InsufficientStorage"];
 
 /// Where the bucket is.
 #[derive(Clone, Default)]
@@ -79,6 +87,9 @@ impl ObjectStore {
             .with_bucket_name(&config.bucket)
             // A large part on a slow link takes long; a silent one is given up.
             .with_client_options(client_options(config))
+            .with_retry(retry())
+            // The store checks what arrives, and keeps what it checked it by.
+            .with_checksum_algorithm(Checksum::SHA256)
             .with_conditional_put(S3ConditionalPut::ETagMatch);
         if let Some(key) = &config.access_key {
             builder = builder.with_access_key_id(key);
@@ -125,37 +136,52 @@ impl ObjectStore {
         ObjectPath::from(format!("{}/{}", self.prefix, key.path()).trim_start_matches('/'))
     }
 
-    pub async fn upload(&self, from: &Path, key: &BlobKey) -> Result<(), BlobError> {
+    pub async fn upload(&self, from: &Path, key: &BlobKey, faults: &Faults) -> Result<(), BlobError> {
         let path = self.path(key);
         let size = tokio::fs::metadata(from).await?.len();
-        if size <= PART_BYTES as u64 {
+        faults.check(Point::Link)?;
+        let sent = if size <= PART_BYTES as u64 {
             let payload = PutPayload::from(tokio::fs::read(from).await?);
-            self.store
-                .put_opts(&path, payload, PutMode::Create.into())
-                .await
-                .map_err(|error| wrap(error, key))?;
+            let sent = self.store.put_opts(&path, payload, PutMode::Create.into()).await;
+            sent.map(drop).map_err(|error| wrap(error, key))
         } else {
-            self.upload_parts(from, &path).await.map_err(|error| wrap_any(error, key))?;
+            self.upload_parts(from, &path, key).await
+        };
+        match sent {
+            Ok(()) => {
+                self.has(&path, size, key).await?.then_some(()).ok_or(BlobError::Truncated(key.clone()))
+            }
+            // Keys are new every time. What is there is most likely ours: the answer to the first
+            // try was lost, and the library tried again.
+            Err(BlobError::Exists(_)) if self.has(&path, size, key).await? => Ok(()),
+            Err(error) => Err(error),
         }
-        // Law 6: nothing is acknowledged that the bucket does not say it has.
-        let stored = self.store.head(&path).await.map_err(|error| wrap(error, key))?;
-        if stored.size == size { Ok(()) } else { Err(BlobError::Truncated(key.clone())) }
     }
 
-    async fn upload_parts(&self, from: &Path, path: &ObjectPath) -> Result<(), BlobError> {
-        let upload = self.store.put_multipart(path).await.map_err(BlobError::Object)?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+    /// Law 6: nothing is acknowledged that the bucket does not say it has.
+    async fn has(&self, path: &ObjectPath, size: u64, key: &BlobKey) -> Result<bool, BlobError> {
+        Ok(self.store.head(path).await.map_err(|error| wrap(error, key))?.size == size)
+    }
+
+    async fn upload_parts(&self, from: &Path, path: &ObjectPath, key: &BlobKey) -> Result<(), BlobError> {
+        let wrap = |error| wrap(error, key);
         let mut file = tokio::fs::File::open(from).await?;
+        // Beginning and ending are in tasks of their own, which end well or take everything back
+        // even when nobody waits for them any more.
+        let begun = tokio::spawn(Upload::begin(Arc::clone(&self.store), path.clone())).await;
+        let mut upload = begun.map_err(|_| BlobError::Closed)?.map_err(wrap)?;
         let mut buffer = vec![0; 1 << 20];
         loop {
             let read = file.read(&mut buffer).await?;
             if read == 0 {
                 break;
             }
-            upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(BlobError::Object)?;
-            upload.write(buffer.get(..read).unwrap_or_default());
+            let parts = upload.0.as_mut().ok_or(BlobError::Closed)?;
+            parts.wait_for_capacity(PARTS_AT_ONCE).await.map_err(wrap)?;
+            parts.write(buffer.get(..read).unwrap_or_default());
         }
-        upload.finish().await.map_err(BlobError::Object)?;
+        let parts = upload.0.take().ok_or(BlobError::Closed)?;
+        tokio::spawn(parts.finish()).await.map_err(|_| BlobError::Closed)?.map_err(wrap)?;
         Ok(())
     }
 
@@ -191,19 +217,52 @@ fn client_options(config: &S3Config) -> ClientOptions {
         .with_allow_http(config.endpoint.starts_with("http://"))
 }
 
+fn retry() -> RetryConfig {
+    let backoff = BackoffConfig { max_backoff: LONGEST_PAUSE, ..BackoffConfig::default() };
+    RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT }
+}
+
+/// An upload in parts. Dropped before its end, it is taken back: parts that belong to no object
+/// take space that nobody sees.
+struct Upload(Option<WriteMultipart>);
+
+impl Upload {
+    async fn begin(store: Arc<dyn Store>, path: ObjectPath) -> object_store::Result<Self> {
+        let upload = store.put_multipart(&path).await?;
+        Ok(Self(Some(WriteMultipart::new_with_chunk_size(upload, PART_BYTES))))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(upload) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // When this fails too, the bucket's rule for incomplete uploads is left.
+            runtime.spawn(async move { drop(upload.abort().await) });
+        }
+    }
+}
+
 fn wrap(error: object_store::Error, key: &BlobKey) -> BlobError {
     match error {
         object_store::Error::NotFound { .. } => BlobError::NotFound(key.clone()),
         object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
             BlobError::Exists(key.clone())
         }
+        other if is_full(&other) => BlobError::Full,
         other => BlobError::Object(other),
     }
 }
 
-fn wrap_any(error: BlobError, key: &BlobKey) -> BlobError {
-    match error {
-        BlobError::Object(error) => wrap(error, key),
-        other => other,
+fn is_full(error: &object_store::Error) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if FULL.iter().any(|word| text.contains(word)) {
+            return true;
+        }
+        next = error.source();
     }
+    false
 }

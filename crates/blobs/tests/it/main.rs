@@ -1,12 +1,15 @@
 //! One suite, run on a folder and on a real S3 server in this process.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
+// Of the test kit, which cannot be used from here: it uses this crate.
+#[path = "../../../testkit/src/s3.rs"]
 mod s3;
 
 use std::io::ErrorKind;
 
 use bastide_blobs::{BlobError, BlobKey, Blobs, Class, Faults, Point, RangeBody};
 use bytes::Bytes;
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 
 fn key(name: &str) -> BlobKey {
@@ -73,24 +76,113 @@ async fn on_s3() {
     let server = s3::Server::start().await;
     suite(server.blobs()).await;
     // Large enough for several parts.
-    let large: Bytes = vec![7; 40 * 1024 * 1024].into();
-    server.blobs().put(&key("large"), large.clone()).await.unwrap();
-    assert_eq!(server.blobs().get(&key("large"), 1 << 30).await.unwrap(), large);
+    server.blobs().put(&key("large"), large()).await.unwrap();
+    assert_eq!(server.blobs().get(&key("large"), 1 << 30).await.unwrap(), large());
+}
+
+fn large() -> Bytes {
+    vec![7; 40 * 1024 * 1024].into()
+}
+
+/// Each point at which storing can fail: no blob, no litter, and the next try succeeds.
+async fn failures(blobs: Blobs, scratch: &std::path::Path) {
+    let faults = Faults::armed();
+    let blobs = blobs.with_faults(faults.clone());
+    for (at, point) in [Point::Stage, Point::Write, Point::Sync, Point::Link].into_iter().enumerate() {
+        let key = key(&format!("abcd{at}"));
+        faults.fail(point, 0, 1, ErrorKind::StorageFull);
+        assert!(matches!(blobs.put(&key, content()).await, Err(BlobError::Full)), "{point:?}");
+        assert_eq!(blobs.list(Class::Xorb).await.unwrap().len(), at);
+        assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
+        blobs.put(&key, content()).await.unwrap();
+    }
+    let reader = blobs.open(&key("abcd0")).await.unwrap();
+    faults.fail(Point::Read, 0, 1, ErrorKind::TimedOut);
+    assert!(matches!(reader.read_at(0, 10).await, Err(BlobError::Io(_))));
+    faults.fail(Point::ShortRead, 0, 1, ErrorKind::UnexpectedEof);
+    assert!(matches!(reader.read_at(0, 10).await, Err(BlobError::Truncated(_))));
+    assert_eq!(reader.read_at(0, 10).await.unwrap(), content()[..10]);
+    faults.fail(Point::Delete, 0, 1, ErrorKind::TimedOut);
+    assert!(blobs.delete(&key("abcd0")).await.is_err());
+    blobs.delete(&key("abcd0")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_full_disk_or_a_failed_link_leaves_no_blob_and_no_litter() {
-    for (point, after) in [(Point::Stage, 0), (Point::Write, 0), (Point::Sync, 0), (Point::Link, 0)] {
-        let folder = tempfile::tempdir().unwrap();
-        let faults = Faults::armed();
-        let blobs = Blobs::folder(folder.path()).unwrap().with_faults(faults.clone());
-        faults.fail(point, after, 1, ErrorKind::StorageFull);
-        assert!(matches!(blobs.put(&key("abcd1"), content()).await, Err(BlobError::Full)), "{point:?}");
-        assert!(blobs.list(Class::Xorb).await.unwrap().is_empty());
-        assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
-        // The next try succeeds.
-        blobs.put(&key("abcd1"), content()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    failures(Blobs::folder(folder.path()).unwrap(), &folder.path().join("tmp")).await;
+}
+
+#[tokio::test]
+async fn the_same_failures_before_a_bucket() {
+    let server = s3::Server::start().await;
+    failures(server.blobs(), &server.files().with_file_name("scratch")).await;
+}
+
+#[tokio::test]
+async fn a_full_bucket_is_full_and_not_a_fault_of_ours() {
+    let server = s3::Server::start().await;
+    // The library asks again when it hears of a fault of the server.
+    for _ in 0..10 {
+        server.fail(Method::PUT, s3::Fault::Refuse(StatusCode::INSUFFICIENT_STORAGE, "XMinioStorageFull"));
     }
+    assert!(matches!(server.blobs().put(&key("abcd1"), content()).await, Err(BlobError::Full)));
+    let server = s3::Server::start().await;
+    server.fail(Method::PUT, s3::Fault::Refuse(StatusCode::FORBIDDEN, "QuotaExceeded"));
+    assert!(matches!(server.blobs().put(&key("abcd1"), content()).await, Err(BlobError::Full)));
+    server.blobs().put(&key("abcd1"), content()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_no_failure() {
+    let server = s3::Server::start().await;
+    server.fail(Method::PUT, s3::Fault::LoseAnswer);
+    server.blobs().put(&key("abcd1"), content()).await.unwrap();
+    assert_eq!(server.blobs().get(&key("abcd1"), 1 << 30).await.unwrap(), content());
+}
+
+/// Uploads in parts that the server thinks are under way. (A part that was on the wire while its
+/// upload was taken back may stay a while.)
+fn unfinished(server: &s3::Server) -> Vec<String> {
+    let entries = std::fs::read_dir(server.files()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(".upload-")).collect()
+}
+
+async fn until_nothing_is_unfinished(server: &s3::Server) {
+    for _ in 0..200 {
+        if unfinished(server).is_empty() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("left behind: {:?}", unfinished(server));
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_that_fails_is_taken_back() {
+    let server = s3::Server::start().await;
+    server.fail(Method::PUT, s3::Fault::Refuse(StatusCode::FORBIDDEN, "AccessDenied"));
+    assert!(server.blobs().put(&key("large"), large()).await.is_err());
+    until_nothing_is_unfinished(&server).await;
+    server.blobs().put(&key("large"), large()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_that_is_given_up_is_taken_back() {
+    let server = s3::Server::start().await;
+    let blobs = server.blobs();
+    let mut given_up = 0;
+    for wait in 0..40 {
+        let key = key(&format!("large{wait}"));
+        let put = blobs.put(&key, large());
+        if tokio::time::timeout(std::time::Duration::from_millis(wait * 10), put).await.is_ok() {
+            break;
+        }
+        given_up += 1;
+    }
+    assert!(given_up > 0);
+    until_nothing_is_unfinished(&server).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! The folder of bare repositories, and what of their objects is kept in memory. All of it can be
 //! deleted at any time.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bastide_core::{Oid, RepoId};
 use quick_cache::Weighter;
@@ -11,6 +13,8 @@ use crate::object::{Commit, Pointer, Tree};
 use crate::{GitError, Repo};
 
 const OPEN_REPOS: usize = 256;
+/// Between two times that a copy is made anew because it looks damaged.
+const REBUILD_PAUSE: Duration = Duration::from_secs(600);
 /// Bytes of trees in memory, about.
 const TREE_BYTES: u64 = 128 * 1024 * 1024;
 const TREE_ENTRY_BYTES: u64 = 80;
@@ -45,6 +49,7 @@ pub struct Cache {
     root: PathBuf,
     repos: quick_cache::sync::Cache<RepoId, Repo>,
     memory: Arc<Memory>,
+    rebuilt: Mutex<HashMap<RepoId, Instant>>,
 }
 
 impl Cache {
@@ -55,7 +60,8 @@ impl Cache {
             commits: quick_cache::sync::Cache::new(COMMITS),
             blobs: quick_cache::sync::Cache::new(BLOB_FACTS),
         };
-        Self { root, repos: quick_cache::sync::Cache::new(OPEN_REPOS), memory: Arc::new(memory) }
+        let repos = quick_cache::sync::Cache::new(OPEN_REPOS);
+        Self { root, repos, memory: Arc::new(memory), rebuilt: Mutex::default() }
     }
 
     fn path(&self, id: RepoId) -> PathBuf {
@@ -65,6 +71,32 @@ impl Cache {
     /// The bare repository of `id`, made if it is not there.
     pub fn repo(&self, id: RepoId) -> Result<Repo, GitError> {
         self.repos.get_or_insert_with(&id, || Repo::open(&self.path(id), Arc::clone(&self.memory)))
+    }
+
+    /// The same, opened anew: with room for all packs that are there now, and without what the
+    /// old handle remembers of the folder.
+    pub fn reopen(&self, id: RepoId) -> Result<Repo, GitError> {
+        self.repos.remove(&id);
+        self.repo(id)
+    }
+
+    /// May the copy of `id` be made anew from its source now? At most once in a while: a
+    /// repository whose source itself is damaged is not fetched again for every reader.
+    pub fn may_rebuild(&self, id: RepoId) -> bool {
+        let mut rebuilt = self.rebuilt.lock().unwrap_or_else(PoisonError::into_inner);
+        rebuilt.retain(|_, at| at.elapsed() < REBUILD_PAUSE);
+        let may = !rebuilt.contains_key(&id);
+        rebuilt.entry(id).or_insert_with(Instant::now);
+        may
+    }
+
+    /// Removes temporary files of this age that a crash has left in the repositories.
+    pub fn sweep(&self, age: Duration) -> Result<usize, GitError> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            other => other?,
+        };
+        Ok(entries.flatten().map(|entry| crate::repo::sweep(&entry.path(), age)).sum())
     }
 
     /// Forgets a repository and removes its folder.

@@ -19,7 +19,7 @@ pub use merge::merge_packs;
 pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};
 pub use pack::{NewPack, PackWriter};
 pub use process::{Version, git_version};
-pub use repo::Repo;
+pub use repo::{KnownPack, Repo};
 pub use walk::{Walked, diff_trees};
 
 use bastide_core::Oid;
@@ -49,4 +49,20 @@ pub enum GitError {
     Program(String),
     #[error("git repository: {0}")]
     Io(#[from] std::io::Error),
+}
+
+impl GitError {
+    /// Can this come from a copy that has been damaged or cleared away, so that a new one helps?
+    pub fn blames_the_copy(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Missing(_) | Self::Damaged { .. } | Self::Odb(_) | Self::Pack(_) | Self::Program(_) => true,
+            Self::Io(error) => !matches!(error.kind(), StorageFull | QuotaExceeded),
+            Self::Kind(..)
+            | Self::TooLarge { .. }
+            | Self::NotFound(_)
+            | Self::PathConflict(_)
+            | Self::CaseClash { .. } => false,
+        }
+    }
 }

@@ -19,7 +19,7 @@ const LEVEL: Compression = Compression::new(1);
 const HEADER_BYTES: u64 = 12;
 const INDEX_MARK: [u8; 8] = [0xff, b't', b'O', b'c', 0, 0, 0, 2];
 /// Offsets from here on do not fit into 31 bits and go to a table of their own.
-const LARGE_OFFSET: u64 = 1 << 31;
+pub(crate) const LARGE_OFFSET: u64 = 1 << 31;
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {

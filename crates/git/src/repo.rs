@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bastide_core::{EntryPath, Oid, RefName};
 use bytes::Bytes;
@@ -15,9 +16,13 @@ use gix_odb::store::init::{Options, Slots};
 use crate::GitError;
 use crate::cache::{BlobFacts, Memory};
 use crate::object::{Commit, Entry, Pointer, Tree};
+use crate::pack::LARGE_OFFSET;
 
-/// Packs that a repository can have before the merging job has come round.
-const PACK_SLOTS: u16 = 4096;
+/// Packs that an open repository has room for, at least. One that gets more is opened again, with
+/// room for twice as many.
+const PACK_SLOTS: usize = 256;
+/// What the object database can number at most.
+const MAX_PACK_SLOTS: usize = 32_000;
 /// Largest single allocation that bytes of a pack can ask for.
 const ALLOC_LIMIT: usize = 256 * 1024 * 1024;
 /// Largest tree and commit that is read.
@@ -32,21 +37,41 @@ const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n
 pub struct Repo {
     folder: PathBuf,
     store: Arc<gix_odb::Store>,
+    slots: usize,
     memory: Arc<Memory>,
+}
+
+/// A pack as its owner knows it: what a copy of it has to be like.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownPack<'a> {
+    pub name: &'a str,
+    pub objects: u64,
+    pub bytes: u64,
 }
 
 impl Repo {
     pub(crate) fn open(folder: &Path, memory: Arc<Memory>) -> Result<Self, GitError> {
         create(folder)?;
+        let slots = (indexes(folder)?.len() * 2).clamp(PACK_SLOTS, MAX_PACK_SLOTS);
         let options = Options {
-            slots: Slots::Given(PACK_SLOTS),
+            slots: Slots::Given(u16::try_from(slots).unwrap_or(u16::MAX)),
             alloc_limit_bytes: Some(ALLOC_LIMIT),
             current_dir: Some("/".into()),
             ..Options::default()
         };
         let objects = folder.join("objects");
         let store = gix_odb::Store::at_opts(objects, gix_hash::Kind::Sha1, &mut std::iter::empty(), options)?;
-        Ok(Self { folder: folder.to_owned(), store: Arc::new(store), memory })
+        Ok(Self { folder: folder.to_owned(), store: Arc::new(store), slots, memory })
+    }
+
+    /// Puts the folder itself in order: it is a copy that anybody may have cleared away.
+    pub fn restore(&self) -> Result<(), GitError> {
+        create(&self.folder)
+    }
+
+    /// Are there no more packs here than this handle can open?
+    pub fn has_room(&self) -> Result<bool, GitError> {
+        Ok(indexes(&self.folder)?.len() < self.slots || self.slots == MAX_PACK_SLOTS)
     }
 
     /// The bare repository itself, for stock git.
@@ -58,10 +83,29 @@ impl Repo {
         self.folder.join("objects/pack")
     }
 
-    /// Which of these packs are not here yet.
-    pub fn missing_packs<'a>(&self, wanted: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-        let here = |name: &&str| !self.packs().join(format!("{name}.idx")).exists();
-        wanted.into_iter().filter(here).collect()
+    /// Which of these packs are not here, or not whole.
+    pub fn missing_packs<'a>(&self, wanted: impl IntoIterator<Item = KnownPack<'a>>) -> Vec<&'a str> {
+        let missing = wanted.into_iter().filter(|pack| !self.is_whole(pack));
+        missing.map(|pack| pack.name).collect()
+    }
+
+    fn is_whole(&self, known: &KnownPack<'_>) -> bool {
+        let (pack, index) = self.pack_paths(known.name);
+        let length = |path| fs::metadata(path).map_or(0, |meta| meta.len());
+        length(pack) == known.bytes && is_index_length(length(index), known)
+    }
+
+    /// Packs here that are not among `named` and have not been touched for `age`: of merges and of
+    /// changes that never came to be.
+    pub fn stale_packs(&self, named: &HashSet<&str>, age: Duration) -> Result<Vec<String>, GitError> {
+        let mut stale = Vec::new();
+        for path in indexes(&self.folder)? {
+            let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
+            if !named.contains(name) && is_older(&path, age) {
+                stale.push(name.to_owned());
+            }
+        }
+        Ok(stale)
     }
 
     /// Where a pack and its index belong: the index last, since it makes the pack visible.
@@ -71,6 +115,7 @@ impl Repo {
 
     /// Puts a pack in: by hard link where that is possible.
     pub fn add_pack(&self, name: &str, pack: &Path, index: &Path) -> Result<(), GitError> {
+        create(&self.folder)?;
         let (to_pack, to_index) = self.pack_paths(name);
         place(pack, &to_pack)?;
         place(index, &to_index)
@@ -215,11 +260,60 @@ fn create(folder: &Path) -> Result<(), GitError> {
     fs::create_dir_all(folder.join("objects/pack"))?;
     fs::create_dir_all(folder.join("refs/heads"))?;
     for (name, text) in [("HEAD", "ref: refs/heads/main\n"), ("config", CONFIG)] {
-        if !folder.join(name).exists() {
-            fs::write(folder.join(name), text)?;
+        // Whole or not at all, whatever a crash has left here.
+        if fs::read(folder.join(name)).is_ok_and(|found| found == text.as_bytes()) {
+            continue;
         }
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(folder.join(name)).map_err(|error| error.error)?;
     }
     Ok(())
+}
+
+/// The indexes of packs in a repository.
+fn indexes(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder.join("objects/pack"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "idx") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|meta| meta.modified());
+    modified.ok().and_then(|at| at.elapsed().ok()).is_some_and(|found| found >= age)
+}
+
+/// An index of version 2 has a fixed length for a number of objects, but for eight bytes more for
+/// each that lies beyond the first 2 GiB of its pack.
+fn is_index_length(length: u64, pack: &KnownPack<'_>) -> bool {
+    const FIXED_BYTES: u64 = 8 + 256 * 4 + 2 * 20;
+    const OBJECT_BYTES: u64 = 20 + 4 + 4;
+    let least = FIXED_BYTES + OBJECT_BYTES * pack.objects;
+    length == least || pack.bytes > LARGE_OFFSET && length > least && (length - least).is_multiple_of(8)
+}
+
+/// What a crash can leave among the packs: whatever is not one, and the halves of copies.
+fn is_litter(path: &Path) -> bool {
+    const KEPT: [&str; 5] = ["pack", "idx", "rev", "bitmap", "keep"];
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let temporary = name.starts_with(".tmp") || name.starts_with("tmp_");
+    temporary || !KEPT.contains(&ending) && name != "multi-pack-index"
+}
+
+/// Removes temporary files of this age from a repository's folder.
+pub(crate) fn sweep(folder: &Path, age: Duration) -> usize {
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let packs = entries(&folder.join("objects/pack")).filter(|path| is_litter(path));
+    let beside = entries(folder).filter(|path| {
+        path.is_file() && path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp"))
+    });
+    packs.chain(beside).filter(|path| is_older(path, age) && fs::remove_file(path).is_ok()).count()
 }
 
 fn place(from: &Path, to: &Path) -> Result<(), GitError> {

@@ -12,7 +12,6 @@ use bastide_inspect::attributes::{self, Attributes};
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git::{self, ChangeRow, CommitRow, Pack};
-use bastide_store::jobs::{self, NewJob};
 use bastide_store::refs::{self, Target};
 use bastide_store::{repos, xet};
 use bytes::Bytes;
@@ -24,8 +23,6 @@ use crate::{Hub, Problem};
 const ATTRIBUTES: &str = ".gitattributes";
 /// Longest `.gitattributes` that is read and written.
 const MAX_ATTRIBUTES_BYTES: u64 = 1024 * 1024;
-/// More packs than this are merged by a job.
-const MERGE_PACKS_FROM: u64 = 24;
 
 /// What a commit is called and where it starts.
 #[derive(Debug, Clone, Default)]
@@ -201,7 +198,8 @@ impl Hub {
             title: header.title.trim(),
             message: &message,
         };
-        self.publish(context, access, target, &prepared, &row).await?;
+        let published = self.publish(context, access, target, &prepared, &row).await;
+        self.keep_if(published, &prepared.pack).await?;
         Ok(Committed { id: prepared.commit })
     }
 
@@ -232,14 +230,11 @@ impl Hub {
                 return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
             }
         }
-        git::add_pack(&mut tx, access, &prepared.pack, context.now()).await?;
+        self.add_pack(&mut tx, access, &prepared.pack, context.now()).await?;
         git::add_commit(&mut tx, access, row, &changes).await?;
         repos::touch(&mut tx, access, context.now()).await?;
         if let Some(metadata) = &metadata {
             self.store_metadata(&mut tx, access, metadata).await?;
-        }
-        if git::pack_count(&mut tx, access).await? > MERGE_PACKS_FROM {
-            jobs::enqueue(&mut tx, context.now(), merge_job(access, context.now())).await?;
         }
         let event = NewEvent::new(context, Action::CommitCreate)
             .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
@@ -316,11 +311,6 @@ impl Hub {
         bastide_store::search::index(tx, access, &terms).await?;
         Ok(())
     }
-}
-
-pub(crate) fn merge_job<L: crate::access::Level>(access: &Access<L>, now: Timestamp) -> NewJob<'static> {
-    let key = access.repo_id().to_string();
-    NewJob { kind: crate::merge::KIND, payload: key.clone(), key, run_at: now }
 }
 
 fn check_header(header: &CommitHeader) -> Result<(), Problem> {

@@ -112,7 +112,11 @@ impl Hub {
         let roots: Vec<_> = refs.iter().map(|found| found.target).collect();
         // A copy made anew from the blobs, apart from the one in use: a copy that is right would
         // hide packs that are not.
-        let cache = Cache::new(self.config.data.join("cache").join("fsck"));
+        let checks = self.checks_folder();
+        std::fs::create_dir_all(&checks).map_err(bastide_git::GitError::from)?;
+        // A folder for this check alone: another may be running. It goes when it is dropped.
+        let folder = tempfile::tempdir_in(&checks).map_err(bastide_git::GitError::from)?;
+        let cache = Cache::new(folder.path().to_owned());
         let repo = cache.repo(access.repo_id())?;
         self.fetch_packs(access, &repo).await?;
         let named: Vec<_> = refs
@@ -128,7 +132,7 @@ impl Hub {
         let faults = faults.await??;
         done.problems
             .extend(faults.iter().map(|fault| format!("{path}: object {}: {}", fault.oid, fault.what)));
-        Ok(cache.forget(access.repo_id())?)
+        Ok(())
     }
 
     async fn check_file(

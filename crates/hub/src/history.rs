@@ -88,20 +88,41 @@ impl Hub {
         if message.as_ref().is_some_and(|message| message.len() > MAX_COMMIT_MESSAGE) {
             return Err(Problem::Invalid(format!("a tag's message has at most {MAX_COMMIT_MESSAGE} bytes")));
         }
+        // Before anything is stored for it: a tag that is there already is refused in the end anyway.
+        if refs::get(&mut self.db.read().await?, access, name).await?.is_some() {
+            return Err(already(name));
+        }
         let annotated = match message {
             None => None,
             Some(message) => Some(self.write_tag(context, access, name, commit, message).await?),
         };
         let target = annotated.as_ref().map_or(commit, |(tag, _)| *tag);
+        let pack = annotated.map(|(_, pack)| pack);
+        let published =
+            self.publish_tag(context, access, name, Target { target, commit }, pack.as_ref()).await;
+        match &pack {
+            Some(pack) => self.keep_if(published, pack).await,
+            None => published,
+        }
+    }
+
+    /// The transaction of a tag.
+    async fn publish_tag(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        name: &RefName,
+        new: Target,
+        pack: Option<&git::Pack>,
+    ) -> Result<(), Problem> {
         let mut tx = self.write_to(context, access).await?;
-        let new = Target { target, commit };
         if !refs::swap(&mut tx, access, name, None, Some(new), context.now()).await? {
             return Err(already(name));
         }
-        if let Some((_, pack)) = &annotated {
-            git::add_pack(&mut tx, access, pack, context.now()).await?;
+        if let Some(pack) = pack {
+            self.add_pack(&mut tx, access, pack, context.now()).await?;
         }
-        Ok(tx.commit(ref_event(context, Action::TagCreate, access, name, Some(commit))).await?)
+        Ok(tx.commit(ref_event(context, Action::TagCreate, access, name, Some(new.commit))).await?)
     }
 
     async fn write_tag(
@@ -190,17 +211,19 @@ impl Hub {
             .iter()
             .map(|walked| ChangeRow { path: &walked.path, object: Some(walked.entry.oid) })
             .collect();
-        let mut tx = self.write_to(context, access).await?;
-        let target = Some(Target::commit(commit));
-        if !refs::swap(&mut tx, access, name, Some(head), target, now).await? {
-            return Err(Problem::Stale);
-        }
-        git::add_pack(&mut tx, access, &pack, now).await?;
-        git::add_commit(&mut tx, access, &row, &changes).await?;
-        let event = ref_event(context, Action::HistorySquash, access, name, Some(commit))
-            .fact("before", head.to_string());
-        tx.commit(event).await?;
-        Ok(commit)
+        let published = async {
+            let mut tx = self.write_to(context, access).await?;
+            let target = Some(Target::commit(commit));
+            if !refs::swap(&mut tx, access, name, Some(head), target, now).await? {
+                return Err(Problem::Stale);
+            }
+            self.add_pack(&mut tx, access, &pack, now).await?;
+            git::add_commit(&mut tx, access, &row, &changes).await?;
+            let event = ref_event(context, Action::HistorySquash, access, name, Some(commit))
+                .fact("before", head.to_string());
+            Ok(tx.commit(event).await?)
+        };
+        self.keep_if(published.await, &pack).await.map(|()| commit)
     }
 }
 

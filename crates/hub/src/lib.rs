@@ -21,7 +21,7 @@ pub mod ledger;
 pub mod lfs;
 pub mod links;
 pub mod lists;
-mod merge;
+mod litter;
 mod metadata;
 mod objects;
 pub mod preupload;
@@ -108,6 +108,8 @@ pub struct Inner {
     pub(crate) clock: Clock,
     pub(crate) last_uses: auth::LastUses,
     pub(crate) locks: objects::RepoLocks,
+    /// Copies of repositories are brought up to date by one at a time.
+    pub(crate) fetches: objects::RepoLocks,
     pub(crate) indexes: large::IndexCache,
     pub(crate) journal: reads::Journal,
     pub(crate) flushing: tokio::sync::Mutex<()>,
@@ -130,6 +132,7 @@ impl Hub {
             clock,
             last_uses: auth::LastUses::default(),
             locks: objects::RepoLocks::default(),
+            fetches: objects::RepoLocks::default(),
             indexes: large::IndexCache::default(),
             flushing: tokio::sync::Mutex::new(()),
             signing: tokio::sync::Mutex::new(()),

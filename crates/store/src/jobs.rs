@@ -1,16 +1,18 @@
 //! The job queue: one table, enqueued in the transaction of the change that needs the work.
 //!
 //! A job that is waiting is not enqueued twice under one key. A claim is a lease: a worker that
-//! dies loses it and another takes over, so every job must be idempotent.
+//! dies loses it and another takes over, so every job must be idempotent. The number of attempts
+//! names the lease: who has lost it can neither end the job nor put it back.
 
 use bastide_core::{Timestamp, id::RowId};
+use bastide_ledger::NewEvent;
 
 use crate::db::{Db, Reader, WriteTx};
 use crate::{StoreError, values};
 
 /// How long a worker may keep a job without a sign of life.
 pub const LEASE_SECONDS: i64 = 600;
-/// After so many failures a job is left for a person to look at.
+/// After so many attempts a job is left for a person to look at.
 pub const MAX_ATTEMPTS: i64 = 10;
 /// Back-off doubles from the first to the second of these.
 const FIRST_RETRY_SECONDS: i64 = 5;
@@ -22,7 +24,27 @@ pub struct Job {
     pub kind: String,
     pub key: String,
     pub payload: String,
+    /// This attempt's number.
     pub attempts: i64,
+}
+
+impl Job {
+    /// Has it been tried often enough? It is claimed once more only to be put aside: whoever had
+    /// it the last time died of it, or never said how it ended.
+    pub const fn is_used_up(&self) -> bool {
+        self.attempts > MAX_ATTEMPTS
+    }
+}
+
+/// What becomes of a job that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// It will be tried again.
+    Again,
+    /// It is left for a person to look at.
+    ForGood,
+    /// Somebody else holds it by now.
+    Lost,
 }
 
 pub struct NewJob<'a> {
@@ -68,30 +90,56 @@ async fn due(read: &mut Reader, now: Timestamp) -> Result<Option<Job>, StoreErro
     }))
 }
 
-pub async fn finish(db: &Db, job: &Job) -> Result<(), StoreError> {
+/// Keeps a job for longer. False when it is somebody else's by now.
+pub async fn renew(db: &Db, job: &Job, now: Timestamp) -> Result<bool, StoreError> {
     let mut tx = db.begin().await?;
-    tx.execute("DELETE FROM job WHERE id = $1", values![job.id]).await?;
-    tx.commit_upkeep().await
+    let sql = "UPDATE job SET locked_until = $1 WHERE id = $2 AND attempts = $3 AND locked_until IS NOT NULL";
+    let held = tx.execute(sql, values![now.plus_seconds(LEASE_SECONDS), job.id, job.attempts]).await?;
+    tx.commit_upkeep().await?;
+    Ok(held > 0)
 }
 
-/// Puts a job back with a back-off, or aside for good. Says which: true when it will be tried again.
-pub async fn fail(db: &Db, job: &Job, error: &str, now: Timestamp) -> Result<bool, StoreError> {
+/// Ends a job that is done. False when it is somebody else's by now.
+pub async fn finish(db: &Db, job: &Job) -> Result<bool, StoreError> {
+    let mut tx = db.begin().await?;
+    let ended = remove(&mut tx, job).await?;
+    tx.commit_upkeep().await?;
+    Ok(ended)
+}
+
+async fn remove(tx: &mut WriteTx, job: &Job) -> Result<bool, StoreError> {
+    let sql = "DELETE FROM job WHERE id = $1 AND attempts = $2 AND locked_until IS NOT NULL";
+    Ok(tx.execute(sql, values![job.id, job.attempts]).await? > 0)
+}
+
+/// Puts a job back with a back-off, or aside for good together with `event`.
+pub async fn fail(
+    db: &Db,
+    job: &Job,
+    error: &str,
+    now: Timestamp,
+    event: NewEvent,
+) -> Result<Failed, StoreError> {
     let again = job.attempts < MAX_ATTEMPTS;
     let mut tx = db.begin().await?;
     // Another of its kind may have been enqueued while it ran: that one will do the work.
     let twin = "SELECT id FROM job WHERE kind = $1 AND key = $2 AND id <> $3 \
         AND locked_until IS NULL AND failed_at IS NULL";
-    if again && tx.one(twin, values![&job.kind, &job.key, job.id]).await?.is_some() {
-        tx.execute("DELETE FROM job WHERE id = $1", values![job.id]).await?;
+    let held = if again && tx.one(twin, values![&job.kind, &job.key, job.id]).await?.is_some() {
+        remove(&mut tx, job).await?
     } else {
-        let sql =
-            "UPDATE job SET locked_until = NULL, run_at = $1, last_error = $2, failed_at = $3 WHERE id = $4";
+        let sql = "UPDATE job SET locked_until = NULL, run_at = $1, last_error = $2, failed_at = $3 \
+            WHERE id = $4 AND attempts = $5 AND locked_until IS NOT NULL";
         let run_at = now.plus_seconds(retry_seconds(job.attempts));
         let failed_at = (!again).then_some(now);
-        tx.execute(sql, values![run_at, error, failed_at, job.id]).await?;
+        tx.execute(sql, values![run_at, error, failed_at, job.id, job.attempts]).await? > 0
+    };
+    match (held, again) {
+        (false, _) => return Ok(Failed::Lost),
+        (true, true) => tx.commit_upkeep().await?,
+        (true, false) => tx.commit(event).await?,
     }
-    tx.commit_upkeep().await?;
-    Ok(again)
+    Ok(if again { Failed::Again } else { Failed::ForGood })
 }
 
 fn retry_seconds(attempts: i64) -> i64 {
@@ -99,7 +147,7 @@ fn retry_seconds(attempts: i64) -> i64 {
     FIRST_RETRY_SECONDS.saturating_mul(1 << doublings).min(LAST_RETRY_SECONDS)
 }
 
-/// Jobs that wait, run or have failed for good: for tests and for `doctor`.
+/// Jobs that wait, run or have failed for good: for tests.
 pub async fn counts(read: &mut Reader) -> Result<(u64, u64), StoreError> {
     let sql = "SELECT COUNT(*), COUNT(failed_at) FROM job";
     let Some(row) = read.one(sql, &[]).await? else { return Ok((0, 0)) };

@@ -4,6 +4,7 @@
 mod access;
 mod collect;
 mod commit;
+mod copies;
 mod facts;
 mod laws;
 mod list;

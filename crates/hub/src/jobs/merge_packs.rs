@@ -1,12 +1,12 @@
-//! The job that merges a repository's small packs into one.
+//! Merges a repository's small packs into one.
 
-use bastide_core::RepoId;
+use bastide_core::{RepoId, Timestamp};
 use bastide_git::merge_packs;
-use bastide_ledger::context;
-use bastide_ledger::{Action, NewEvent};
+use bastide_ledger::{Action, Context, NewEvent, context};
 use bastide_store::git;
+use bastide_store::jobs::NewJob;
 
-use crate::access::Write;
+use crate::access::{Access, Level, Write};
 use crate::{Hub, Problem};
 
 pub(crate) const KIND: &str = "merge-packs";
@@ -14,6 +14,11 @@ pub(crate) const KIND: &str = "merge-packs";
 /// A pack this many times larger than all smaller ones together is left alone, so that each
 /// object is rewritten only a few times in its life.
 const GEOMETRIC: u64 = 4;
+
+pub(crate) fn new<L: Level>(access: &Access<L>, now: Timestamp) -> NewJob<'static> {
+    let key = access.repo_id().to_string();
+    NewJob { kind: KIND, payload: key.clone(), key, run_at: now }
+}
 
 impl Hub {
     pub(crate) async fn merge_packs(&self, repo: &str) -> Result<(), Problem> {
@@ -29,31 +34,44 @@ impl Hub {
         if names.len() < 2 {
             return Ok(());
         }
-        let local = self.materialise(&access).await?;
         let scratch = self.scratch()?;
         let merged = {
-            let (repo, names) = (local.clone(), names.clone());
-            tokio::task::spawn_blocking(move || {
+            let names = names.clone();
+            let merge = move |repo: &bastide_git::Repo| {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                merge_packs(&repo, &names, &scratch)
-            })
-            .await??
+                merge_packs(repo, &names, &scratch)
+            };
+            self.objects_blocking(&access, merge).await?
         };
+        let local = self.git.repo(id)?;
         let pack = self.store_pack(&local, &merged).await?;
         crate::crash::point("merge.stored");
-        let mut tx = self.write_to(&context, &access).await?;
         let gone: Vec<String> = names.iter().filter(|name| **name != pack.name).cloned().collect();
-        if !git::remove_packs(&mut tx, &access, &gone).await? {
-            return Err(Problem::internal("packs changed while they were merged"));
+        let swapped = self.swap_packs(&context, &access, &gone, &pack).await;
+        self.keep_if(swapped, &pack).await?;
+        Ok(local.remove_packs(&gone)?)
+    }
+
+    /// The transaction of a merge.
+    async fn swap_packs(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        gone: &[String],
+        pack: &git::Pack,
+    ) -> Result<(), Problem> {
+        let mut tx = self.write_to(context, access).await?;
+        if !git::remove_packs(&mut tx, access, gone).await? {
+            // Another server was faster, and its merge may have led to the very same pack.
+            return Err(Problem::Stale);
         }
-        git::add_pack(&mut tx, &access, &pack, context.now()).await?;
-        let event = NewEvent::new(&context, Action::PacksMerge)
-            .subject("repo", Some(id.as_i64()), &access.repo().path.to_string())
-            .fact("packs", names.len() as u64)
+        git::add_pack(&mut tx, access, pack, context.now()).await?;
+        let event = NewEvent::new(context, Action::PacksMerge)
+            .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
+            .fact("packs", gone.len() as u64)
             .fact("objects", pack.objects);
         crate::crash::point("merge.before");
-        tx.commit(event).await?;
-        Ok(local.remove_packs(&gone)?)
+        Ok(tx.commit(event).await?)
     }
 }
 

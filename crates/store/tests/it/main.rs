@@ -44,6 +44,8 @@ on_both!(
     tokens_are_found_by_hash_and_end,
     refs_move_by_compare_and_swap,
     jobs_retry_and_do_not_double,
+    a_job_belongs_to_who_claimed_it_last,
+    a_job_that_kills_its_worker_is_put_aside_with_an_event,
     writers_follow_each_other_and_nothing_stays_of_what_was_dropped,
     lists_find_by_words_and_pages_do_not_overlap,
     what_leads_to_a_model_is_told_to_who_may_see_it,

@@ -159,15 +159,16 @@ pub async fn jobs_retry_and_do_not_double(db: &Db) {
         jobs::enqueue(&mut tx, NOW, new).await.unwrap();
         tx.commit(event()).await.unwrap();
     };
+    let fail = async |job: &jobs::Job, now| jobs::fail(db, job, "broken", now, event()).await.unwrap();
     enqueue("a").await;
     enqueue("a").await;
     let job = jobs::claim(db, NOW).await.unwrap().unwrap();
     assert!(jobs::claim(db, NOW).await.unwrap().is_none(), "enqueued twice under one key");
     // While it runs, another of its kind may be asked for; when it fails, that one does the work.
     enqueue("a").await;
-    assert!(jobs::fail(db, &job, "broken", NOW).await.unwrap());
+    assert_eq!(fail(&job, NOW).await, jobs::Failed::Again);
     let job = jobs::claim(db, NOW).await.unwrap().unwrap();
-    assert!(jobs::fail(db, &job, "broken", NOW).await.unwrap());
+    assert_eq!(fail(&job, NOW).await, jobs::Failed::Again);
     assert!(jobs::claim(db, NOW).await.unwrap().is_none(), "retried without a pause");
     let later = NOW.plus_seconds(5);
     let job = jobs::claim(db, later).await.unwrap().unwrap();
@@ -175,9 +176,51 @@ pub async fn jobs_retry_and_do_not_double(db: &Db) {
     let after = later.plus_seconds(jobs::LEASE_SECONDS + 1);
     let again = jobs::claim(db, after).await.unwrap().unwrap();
     assert_eq!((again.id, again.attempts), (job.id, job.attempts + 1));
-    let last = jobs::Job { attempts: jobs::MAX_ATTEMPTS, ..again };
-    assert!(!jobs::fail(db, &last, "hopeless", after).await.unwrap());
-    assert_eq!(jobs::counts(&mut db.read().await.unwrap()).await.unwrap(), (0, 1));
+    assert!(jobs::finish(db, &again).await.unwrap());
+    assert!(!jobs::finish(db, &again).await.unwrap());
+    assert_eq!(jobs::counts(&mut db.read().await.unwrap()).await.unwrap(), (0, 0));
+}
+
+pub async fn a_job_belongs_to_who_claimed_it_last(db: &Db) {
+    let mut tx = db.write().await.unwrap();
+    let new = NewJob { kind: "k", key: "a".to_owned(), payload: String::new(), run_at: NOW };
+    jobs::enqueue(&mut tx, NOW, new).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    let slow = jobs::claim(db, NOW).await.unwrap().unwrap();
+    // A sign of life keeps it.
+    let later = NOW.plus_seconds(jobs::LEASE_SECONDS - 1);
+    assert!(jobs::renew(db, &slow, later).await.unwrap());
+    assert!(jobs::claim(db, NOW.plus_seconds(jobs::LEASE_SECONDS + 1)).await.unwrap().is_none());
+    // Silence loses it: then it can neither be kept nor ended nor put back.
+    let after = later.plus_seconds(jobs::LEASE_SECONDS + 1);
+    let other = jobs::claim(db, after).await.unwrap().unwrap();
+    assert!(!jobs::renew(db, &slow, after).await.unwrap());
+    assert!(!jobs::finish(db, &slow).await.unwrap());
+    assert_eq!(jobs::fail(db, &slow, "late", after, event()).await.unwrap(), jobs::Failed::Lost);
+    assert!(jobs::claim(db, after).await.unwrap().is_none(), "the holder still has it");
+    assert!(jobs::finish(db, &other).await.unwrap());
+}
+
+pub async fn a_job_that_kills_its_worker_is_put_aside_with_an_event(db: &Db) {
+    let mut tx = db.write().await.unwrap();
+    let new = NewJob { kind: "k", key: "a".to_owned(), payload: String::new(), run_at: NOW };
+    jobs::enqueue(&mut tx, NOW, new).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    let mut now = NOW;
+    for attempt in 1..=jobs::MAX_ATTEMPTS {
+        let job = jobs::claim(db, now).await.unwrap().unwrap();
+        assert_eq!((job.attempts, job.is_used_up()), (attempt, false));
+        now = now.plus_seconds(jobs::LEASE_SECONDS + 1);
+    }
+    let job = jobs::claim(db, now).await.unwrap().unwrap();
+    assert!(job.is_used_up());
+    let before = ledger::size(&mut db.read().await.unwrap()).await.unwrap();
+    assert_eq!(jobs::fail(db, &job, "died", now, event()).await.unwrap(), jobs::Failed::ForGood);
+    let mut read = db.read().await.unwrap();
+    assert_eq!(ledger::size(&mut read).await.unwrap(), before + 1);
+    assert_eq!(jobs::counts(&mut read).await.unwrap(), (0, 1));
+    drop(read);
+    assert!(jobs::claim(db, now.plus_days(1)).await.unwrap().is_none());
 }
 
 pub async fn writers_follow_each_other_and_nothing_stays_of_what_was_dropped(db: &Db) {

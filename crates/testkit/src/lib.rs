@@ -2,6 +2,8 @@
 //! jobs that run when told to. A test that leaves jobs behind fails.
 
 mod client;
+pub mod s3;
+mod shared;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use bastide_store::Db;
 use bastide_vault::Keys;
 
 pub use client::{Client, Reply};
+pub use shared::Shared;
 
 /// Where the test clock starts: a day in November 2026.
 const START_MS: i64 = 1_795_500_000_000;

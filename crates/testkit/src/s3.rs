@@ -1,7 +1,7 @@
 //! A real S3 server (s3s-fs) on a free port of this machine, which fails on demand. The tests of
 //! `blobs` include this file too.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bastide_blobs::{Blobs, S3Config};
@@ -60,6 +60,15 @@ impl Server {
 
     /// The same server, asked as somebody with another bucket or another key would.
     pub fn blobs_in(&self, bucket: &str, secret: &str) -> Blobs {
+        self.open(bucket, secret, &self.folder.path().join("scratch"))
+    }
+
+    /// The bucket with a folder of the caller's own for bytes on their way.
+    pub fn blobs_with(&self, scratch: &Path) -> Blobs {
+        self.open(BUCKET, "secret", scratch)
+    }
+
+    fn open(&self, bucket: &str, secret: &str, scratch: &Path) -> Blobs {
         let config = S3Config {
             bucket: bucket.to_owned(),
             prefix: "hub/one".to_owned(),
@@ -68,7 +77,7 @@ impl Server {
             access_key: Some("key".to_owned()),
             secret_key: Some(secret.to_owned()),
         };
-        Blobs::s3(&config, &self.folder.path().join("scratch")).expect("an object store")
+        Blobs::s3(&config, scratch).expect("an object store")
     }
 }
 

@@ -1,5 +1,11 @@
 //! One suite, run on a folder and on a real S3 server in this process.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
 
 // Of the test kit, which cannot be used from here: it uses this crate.
 #[path = "../../../testkit/src/s3.rs"]

@@ -18,7 +18,7 @@ use crate::StoreError;
 /// Connections that read at the same time; more wait.
 const READERS: usize = 16;
 /// How long a writer of another process (the command line) may hold us up.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_millis(if cfg!(test) { 700 } else { 10_000 });
 const CACHED_STATEMENTS: usize = 256;
 /// Negative: KiB of page cache for each connection.
 const PAGE_CACHE_KIB: i64 = -16_384;
@@ -186,4 +186,33 @@ fn read_row(row: &rusqlite::Row<'_>, columns: usize) -> Result<Row, StoreError> 
         });
     }
     Ok(Row(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// On one thread: whoever blocks it is seen.
+    #[tokio::test]
+    async fn waiting_for_another_process_holds_up_nobody_and_ends_as_busy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let engine = Sqlite::open(&path).unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let begun = Instant::now();
+        let (writer, others_went_on) = tokio::join!(engine.writer(), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            begun.elapsed() < BUSY / 2
+        });
+        assert!(matches!(writer, Err(StoreError::Busy)) && others_went_on);
+        // One that waits gets its turn when the other is done.
+        let (writer, ()) = tokio::join!(engine.writer(), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            other.execute_batch("COMMIT").unwrap();
+        });
+        writer.unwrap().batch("CREATE TABLE t (n INTEGER); COMMIT").unwrap();
+    }
 }

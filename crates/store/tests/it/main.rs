@@ -7,6 +7,8 @@
     reason = "tests fail by panicking, and make their own permits"
 )]
 
+mod rows;
+mod schema;
 mod suite;
 
 use bastide_store::Db;
@@ -54,6 +56,12 @@ on_both!(
     packs_commits_and_short_ids,
     the_ledger_grows_without_gaps,
     collection_has_two_phases,
+    uploads_in_parts_are_their_repositorys_and_end,
+    old_paths_lead_to_moved_repositories,
+    metadata_and_times_are_kept,
+    a_copied_history_is_the_copys_own,
+    checkpoints_are_kept_once_and_in_order,
+    files_are_found_in_their_own_repository,
 );
 
 /// A fresh database of its own for one test.

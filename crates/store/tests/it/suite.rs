@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use crate::rows::*;
 use bastide_core::id::RowId;
 use bastide_core::{
     Clock, Name, NamespaceId, Oid, RefName, RepoId, RepoKind, RepoPath, Role, Sha256, Timestamp, TokenId,
@@ -20,13 +21,13 @@ use bastide_store::repos::{self, NewRepo};
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
 use bastide_store::{Db, StoreError, collect, gate, git, ledger, lists, related, search};
 
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-fn event() -> NewEvent {
+pub(crate) fn event() -> NewEvent {
     NewEvent::new(&context::operator(&Clock::System), Action::HubInit)
 }
 
-async fn user(db: &Db, name: &str) -> Access<Admin, Namespace> {
+pub(crate) async fn user(db: &Db, name: &str) -> Access<Admin, Namespace> {
     let name: Name = name.parse().unwrap();
     let id = NamespaceId::new(NOW);
     let new = NewNamespace {
@@ -49,7 +50,7 @@ async fn user(db: &Db, name: &str) -> Access<Admin, Namespace> {
     }))
 }
 
-async fn repo(
+pub(crate) async fn repo(
     db: &Db,
     owner: &Access<Admin, Namespace>,
     name: &str,
@@ -78,7 +79,7 @@ async fn repo(
     }))
 }
 
-fn oid(n: u8) -> Oid {
+pub(crate) fn oid(n: u8) -> Oid {
     Oid::from_bytes([n; 20])
 }
 
@@ -339,7 +340,7 @@ pub async fn what_leads_to_a_model_is_told_to_who_may_see_it(db: &Db) {
     }
 }
 
-async fn send_xorb(db: &Db, access: &Access<Write>, n: u8, key: &str) -> Received {
+pub(crate) async fn send_xorb(db: &Db, access: &Access<Write>, n: u8, key: &str) -> Received {
     let new = NewXorb {
         hash: XetHash::from_bytes([n; 32]),
         blob_key: key,
@@ -355,7 +356,7 @@ async fn send_xorb(db: &Db, access: &Access<Write>, n: u8, key: &str) -> Receive
     received
 }
 
-async fn add_file(db: &Db, access: &Access<Write>, n: u8, xorbs: &[XetHash]) -> bool {
+pub(crate) async fn add_file(db: &Db, access: &Access<Write>, n: u8, xorbs: &[XetHash]) -> bool {
     let new = NewFile {
         hash: XetHash::from_bytes([n; 32]),
         sha256: Some(Sha256::from_bytes([n; 32])),

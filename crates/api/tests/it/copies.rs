@@ -95,7 +95,8 @@ async fn a_damaged_copy_is_made_anew() {
     for n in 0..3 {
         commit(&ann, "ann/m", &[put(&format!("f{n}"), format!("text {n}"))]).await.expect(200);
     }
-    let damages: [(&str, fn(&Path)); 7] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 7] = [
         ("empty indexes", |cache| files(cache, ".idx").iter().for_each(|path| damage(path, b""))),
         ("empty packs", |cache| files(cache, ".pack").iter().for_each(|path| damage(path, b""))),
         ("short packs", |cache| {

@@ -8,31 +8,41 @@ use std::time::Duration;
 use crate::{Hub, Problem};
 
 /// What is older than this was left behind, wherever it is.
-pub(crate) const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
-/// Copies of packs take minutes. Commands that run beside a server make them too.
+const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Copies of packs take minutes.
 const COPY_AGE: Duration = Duration::from_secs(3600);
 
 impl Hub {
-    /// Removes temporary files, and packs in the making of this age. Who has just locked the data
-    /// folder may say zero: commands that run beside a server make no packs.
-    pub async fn sweep(&self, age: Duration) -> Result<(), Problem> {
-        // Other servers may write to the same store of blobs.
-        self.blobs.sweep_temporary(LITTER_AGE).await?;
+    /// Removes all packs in the making. For a server that starts and has just locked its data
+    /// folder: commands that run beside a server make no packs.
+    pub async fn clear_scratch(&self) -> Result<(), Problem> {
+        let scratch = self.scratch_folder();
+        let swept = tokio::task::spawn_blocking(move || remove_older(&scratch, Duration::ZERO)).await?;
+        report(swept);
+        Ok(())
+    }
+
+    /// Removes temporary files that are too old to be in use.
+    pub async fn sweep(&self) -> Result<(), Problem> {
+        let swept = self.blobs.sweep_temporary(LITTER_AGE).await?;
         let (hub, scratch, checks) = (self.clone(), self.scratch_folder(), self.checks_folder());
-        let swept = tokio::task::spawn_blocking(move || {
-            let swept = remove_older(&scratch, age) + remove_older(&checks, LITTER_AGE);
+        let in_cache = tokio::task::spawn_blocking(move || {
+            let swept = remove_older(&scratch, LITTER_AGE) + remove_older(&checks, LITTER_AGE);
             Ok::<_, bastide_git::GitError>(swept + hub.git.sweep(COPY_AGE)?)
         });
-        let swept = swept.await??;
-        if swept > 0 {
-            tracing::info!(swept, "temporary files that a crash had left");
-        }
+        report(swept + in_cache.await??);
         Ok(())
     }
 
     /// Where checks make their own copies of repositories.
     pub(crate) fn checks_folder(&self) -> PathBuf {
         self.config.data.join("cache").join("fsck")
+    }
+}
+
+fn report(swept: usize) {
+    if swept > 0 {
+        tracing::info!(swept, "temporary files that a crash had left");
     }
 }
 

@@ -118,13 +118,18 @@ impl Hub {
     }
 
     /// Fetches the packs that are not here, or not whole, and removes those that no row names.
+    /// Waits for nobody when there is nothing to do.
     pub(crate) async fn fetch_packs<L: Includes<See>>(
         &self,
         access: &Access<L>,
         repo: &Repo,
     ) -> Result<Changed, Problem> {
-        let _turn = self.fetches.lock(access.repo_id()).await;
         repo.restore()?;
+        let packs = git::packs(&mut self.db.read().await?, access).await?;
+        if repo.missing_packs(packs.iter().map(known)).is_empty() && stale(repo, &packs)?.is_empty() {
+            return Ok(Changed::Nothing);
+        }
+        let _turn = self.fetches.lock(access.repo_id()).await;
         let packs = git::packs(&mut self.db.read().await?, access).await?;
         let missing = repo.missing_packs(packs.iter().map(known));
         let mut changed = Changed::Nothing;
@@ -132,8 +137,7 @@ impl Hub {
             let replaced = self.fetch_pack(repo, pack).await?;
             changed = changed.max(if replaced { Changed::Replaced } else { Changed::Added });
         }
-        let named: HashSet<&str> = packs.iter().map(|pack| pack.name.as_str()).collect();
-        repo.remove_packs(&repo.stale_packs(&named, STALE_AGE)?)?;
+        repo.remove_packs(&stale(repo, &packs)?)?;
         Ok(changed)
     }
 
@@ -232,6 +236,10 @@ pub(crate) enum Changed {
     Added,
     /// What was there was not whole: handles that know it are of no use.
     Replaced,
+}
+
+fn stale(repo: &Repo, packs: &[Pack]) -> Result<Vec<String>, GitError> {
+    repo.stale_packs(&packs.iter().map(|pack| pack.name.as_str()).collect::<HashSet<_>>(), STALE_AGE)
 }
 
 fn known(pack: &Pack) -> KnownPack<'_> {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::litter::LITTER_AGE;
 use crate::{Hub, Problem};
 
 const SYNC_READS: Duration = Duration::from_millis(250);
@@ -15,7 +14,7 @@ impl Hub {
     /// Starts the background work of a server, which holds the lock of its data folder. What a
     /// crash left behind is put in order first; where that fails, the server runs all the same.
     pub async fn start(&self) -> Result<(), Problem> {
-        log("clean-up", self.sweep(Duration::ZERO).await);
+        log("clean-up", self.clear_scratch().await);
         log("read journal", self.flush_reads().await);
         tokio::spawn(self.clone().work());
         self.every("read journal", SYNC_READS, |hub| async move { hub.sync_reads().await });
@@ -23,7 +22,7 @@ impl Hub {
         self.every("last uses", FLUSH_LAST_USES, |hub| async move { hub.flush_last_uses().await });
         self.every("checkpoint", CHECKPOINT, |hub| async move { hub.checkpoint().await.map(drop) });
         self.every("old read records", HOURLY, |hub| async move { hub.prune_reads().await.map(drop) });
-        self.every("clean-up", HOURLY, |hub| async move { hub.sweep(LITTER_AGE).await });
+        self.every("clean-up", HOURLY, |hub| async move { hub.sweep().await });
         Ok(())
     }
 

@@ -203,7 +203,8 @@ async fn what_crashes_leave_in_the_cache_is_swept() {
     }
     let young = packs.join(".tmpYoung");
     fs::write(&young, b"being written").unwrap();
-    hub.hub.sweep(Duration::ZERO).await.unwrap();
+    hub.hub.clear_scratch().await.unwrap();
+    hub.hub.sweep().await.unwrap();
     for (path, _) in &litter {
         assert!(!path.exists(), "{path:?}");
     }

@@ -122,7 +122,8 @@ async fn a_full_disk_or_a_failed_link_leaves_no_blob_and_no_litter() {
 #[tokio::test]
 async fn the_same_failures_before_a_bucket() {
     let server = s3::Server::start().await;
-    failures(server.blobs(), &server.files().with_file_name("scratch")).await;
+    let scratch = tempfile::tempdir().unwrap();
+    failures(server.blobs_with(scratch.path()), scratch.path()).await;
 }
 
 #[tokio::test]

@@ -92,7 +92,10 @@ impl Hub {
             }
         }
         drop(read);
-        self.check_objects(access, &refs, &path, done).await?;
+        // Packs that cannot be read say nothing about the large files: those are looked at all the same.
+        if let Err(problem) = self.check_objects(access, &refs, &path, done).await {
+            done.problems.push(format!("{path}: {}", what(&problem)));
+        }
         for hash in collect::files(&mut self.db.read().await?, access).await? {
             if let Err(problem) = self.check_file(access, hash, deep).await {
                 done.problems.push(format!("{path}: file {hash}: {}", what(&problem)));

@@ -5,7 +5,7 @@ use axum::extract::{OriginalUri, Request, State};
 use axum::response::{IntoResponse, Response};
 use bastide_core::limits::{MAX_JSON_BYTES, MAX_PATHS_INFO};
 use bastide_hub::access::See;
-use bastide_hub::trees::{ItemKind, TreeItem, TreeQuery};
+use bastide_hub::trees::{ItemKind, TreeItem, TreeQuery, total_size};
 use bastide_hub::{Hub, Problem};
 use http::{Method, header};
 use serde::Deserialize;
@@ -114,6 +114,6 @@ async fn tree_size(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> 
     let files = hub.all_files(&access, commit).await?;
     let prefix = path.as_ref().map(|path| format!("{path}/")).unwrap_or_default();
     let inside = files.iter().filter(|file| file.path.starts_with(&prefix));
-    let size: u64 = inside.map(TreeItem::size).sum();
+    let size = total_size(inside);
     Ok(Json(json!({ "path": path.map(|path| path.to_string()).unwrap_or_default(), "size": size })))
 }

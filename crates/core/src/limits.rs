@@ -4,6 +4,10 @@
 pub const MAX_PATH_BYTES: usize = 1024;
 /// Longest single segment of a path, in bytes: what common file systems take.
 pub const MAX_SEGMENT_BYTES: usize = 255;
+/// Segments of a path: folders within folders cost a tree and a row each, at every change.
+pub const MAX_PATH_SEGMENTS: usize = 64;
+/// Folders that one commit can touch.
+pub const MAX_COMMIT_FOLDERS: usize = 50_000;
 /// Longest repository name (the clients enforce the same).
 pub const MAX_REPO_NAME: usize = 96;
 /// Longest user or organisation name.

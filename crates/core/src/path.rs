@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use crate::Invalid;
-use crate::limits::{MAX_PATH_BYTES, MAX_SEGMENT_BYTES};
+use crate::limits::{MAX_PATH_BYTES, MAX_PATH_SEGMENTS, MAX_SEGMENT_BYTES};
 
 /// A path that is safe to store in git and to check out on any system: relative, no empty,
 /// `.`, `..` or `.git` segment, no control characters, bounded.
@@ -40,7 +40,11 @@ impl FromStr for EntryPath {
         if text.is_empty() || text.len() > MAX_PATH_BYTES {
             return Err(Invalid::new(format!("a path has 1 to {MAX_PATH_BYTES} bytes")));
         }
+        if text.split('/').nth(MAX_PATH_SEGMENTS).is_some() {
+            return Err(Invalid::new(format!("a path has at most {MAX_PATH_SEGMENTS} segments")));
+        }
         text.split('/').try_for_each(check_segment)?;
+        check_git_files(text)?;
         Ok(Self(text.to_owned()))
     }
 }
@@ -53,30 +57,67 @@ fn check_segment(segment: &str) -> Result<(), Invalid> {
     if segment.len() > MAX_SEGMENT_BYTES {
         return Err(Invalid::new(format!("a path segment has at most {MAX_SEGMENT_BYTES} bytes")));
     }
-    if segment == "." || segment.starts_with("..") && segment.trim_start_matches('.').is_empty() {
-        return refuse("is not allowed");
-    }
-    // `..\x` is a way up on Windows; a backslash after other text is a plain character.
-    if segment.starts_with("..\\") || segment.starts_with('\\') {
-        return refuse("is not allowed");
-    }
     if segment.chars().any(char::is_control) {
         return refuse("has control characters");
     }
-    if is_dot_git(segment) {
-        return refuse("is reserved for git");
+    if segment.starts_with('\\') {
+        return refuse("is not allowed");
+    }
+    // On Windows a backslash parts names as a slash does.
+    for piece in segment.split('\\') {
+        if !piece.is_empty() && piece.trim_start_matches('.').is_empty() {
+            return refuse("is not allowed");
+        }
+        if is_dot_git(piece) {
+            return refuse("is reserved for git");
+        }
     }
     Ok(())
 }
 
+/// Files that git reads as its own in every folder. Only under their plain name, and only as
+/// files: some file systems take other spellings for the same name, and git's checks refuse them.
+fn check_git_files(path: &str) -> Result<(), Invalid> {
+    let mut segments = path.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let refuse = |why: &str| Err(Invalid::new(format!("path segment {segment:?} {why}")));
+        for (name, short) in [(".gitmodules", "gi7eba"), (".gitattributes", "gi7d29")] {
+            if segment == name && segments.peek().is_some() {
+                return refuse("is a file of git's: it cannot be a folder");
+            }
+            if segment != name && segment.split('\\').any(|piece| opens_as(piece, name, short)) {
+                return refuse(&format!("would be taken for {name}: choose another name"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Would some file system open `piece` as `name`? The names that NTFS makes up are the first six
+/// letters and a number, or letters of its own (`short`), fewer with a longer number.
+fn opens_as(piece: &str, name: &str, short: &str) -> bool {
+    let stem = folded_stem(piece);
+    if stem == name {
+        return true;
+    }
+    let Some((head, number)) = stem.split_once('~') else { return false };
+    let six = name.get(1..7).unwrap_or_default();
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && (head == six || stem.len() == 8 && short.starts_with(head))
+}
+
 /// What some file system would open as `.git`: any case, trailing dots and spaces, the NTFS
 /// short name and streams, and letters that HFS+ ignores (the rules of git's own `fsck`).
-fn is_dot_git(segment: &str) -> bool {
-    let visible: String = segment.chars().filter(|c| !is_ignorable(*c)).collect();
+fn is_dot_git(piece: &str) -> bool {
+    matches!(folded_stem(piece).as_str(), ".git" | "git~1")
+}
+
+/// A name without what file systems leave out of it.
+fn folded_stem(piece: &str) -> String {
+    let visible: String = piece.chars().filter(|c| !is_ignorable(*c)).collect();
     let folded = visible.to_ascii_lowercase();
-    let stem = folded.split([':', '\\']).next().unwrap_or_default();
-    let stem = stem.trim_end_matches(['.', ' ']);
-    stem == ".git" || stem == "git~1"
+    let stem = folded.split(':').next().unwrap_or_default();
+    stem.trim_end_matches(['.', ' ']).to_owned()
 }
 
 /// Characters that HFS+ leaves out of names (git: `utf8.c`, `next_hfs_char`).
@@ -114,6 +155,10 @@ mod tests {
             "x.git",
             "...a",
             "emoji 🤗/it's.txt",
+            "a\\b\\",
+            "x/.gitmodules",
+            ".gitmodules.bak",
+            "gi7eba/x~1",
         ] {
             assert!(good.parse::<EntryPath>().is_ok(), "{good:?}");
         }
@@ -147,9 +192,31 @@ mod tests {
             ".git::$INDEX_ALLOCATION",
             ".g\u{200c}it",
             ".git\\x",
+            "a\\.git\\config",
+            "a\\..\\..\\x",
+            "x\\..\\y",
+            "a/b\\GIT~1",
+            ".gitmodules/x",
+            "a/.gitattributes/x",
+            ".GitModules",
+            ".gitmodules.",
+            "gitmod~1",
+            "a/GITATT~4",
+            "gi7eba~1",
+            "gi7d2~12",
+            ".git\u{200c}attributes",
+            "a\\.gitmodules",
         ] {
             assert!(bad.parse::<EntryPath>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_path_has_so_many_segments_and_no_more() {
+        let deep = vec!["a"; MAX_PATH_SEGMENTS].join("/");
+        assert!(deep.parse::<EntryPath>().is_ok());
+        let error = format!("{deep}/a").parse::<EntryPath>().unwrap_err();
+        assert_eq!(error.to_string(), format!("a path has at most {MAX_PATH_SEGMENTS} segments"));
     }
 
     #[test]

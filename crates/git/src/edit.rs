@@ -1,8 +1,11 @@
 //! Changing a tree: a list of edits becomes new tree objects, and a list of what changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use bastide_core::limits::MAX_COMMIT_FOLDERS;
 use bastide_core::{EntryPath, Oid};
+
+use unicode_normalization::UnicodeNormalization;
 
 use crate::object::{Entry, Mode, Tree};
 use crate::{GitError, PackWriter, Repo};
@@ -67,6 +70,7 @@ pub fn edit_tree(
     edits: &[Edit],
     pack: &mut PackWriter,
 ) -> Result<Edited, GitError> {
+    refuse_many_folders(edits)?;
     let mut plan = Plan::default();
     edits.iter().for_each(|edit| plan.add(edit));
     let mut editor = Editor { repo, pack, changes: Vec::new() };
@@ -76,6 +80,25 @@ pub fn edit_tree(
         None => editor.pack.tree(Tree::default())?,
     };
     Ok(Edited { tree, changes: editor.changes })
+}
+
+/// Each folder above a change becomes a new tree and a row: their number is bounded before any of
+/// them is made.
+fn refuse_many_folders(edits: &[Edit]) -> Result<(), GitError> {
+    let mut folders: HashSet<&str> = HashSet::new();
+    for edit in edits {
+        let mut path = edit.path.as_str();
+        // Above a folder that is known, all are.
+        while let Some((folder, _)) = path.rsplit_once('/')
+            && folders.insert(folder)
+        {
+            path = folder;
+        }
+        if folders.len() > MAX_COMMIT_FOLDERS {
+            return Err(GitError::TooManyFolders);
+        }
+    }
+    Ok(())
 }
 
 struct Editor<'a> {
@@ -171,7 +194,16 @@ fn git_order(entry: &Entry) -> impl Iterator<Item = u8> + '_ {
     entry.name.bytes().chain(entry.is_tree().then_some(b'/'))
 }
 
-/// A new name must not differ from another only in case. What clashes already stays as it is.
+/// A name as systems compare it that keep apart neither upper and lower case nor letters written
+/// as one character or as several.
+fn folded_name(name: &str) -> String {
+    if name.is_ascii() {
+        return name.to_ascii_lowercase();
+    }
+    name.nfc().flat_map(char::to_lowercase).nfc().collect()
+}
+
+/// A new name must not differ from another only in case or composition. What clashes already stays as it is.
 fn refuse_case_clash(
     entries: &BTreeMap<String, Entry>,
     added: &[&str],
@@ -182,10 +214,10 @@ fn refuse_case_clash(
     }
     let mut folded: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for name in entries.keys() {
-        folded.entry(name.to_lowercase()).or_default().push(name);
+        folded.entry(folded_name(name)).or_default().push(name);
     }
     for name in added {
-        let alike = folded.get(&name.to_lowercase()).map(Vec::as_slice).unwrap_or_default();
+        let alike = folded.get(&folded_name(name)).map(Vec::as_slice).unwrap_or_default();
         if let Some(old) = alike.iter().find(|other| *other != name) {
             let full =
                 |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };

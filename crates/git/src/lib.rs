@@ -10,6 +10,7 @@ mod object;
 mod pack;
 mod process;
 mod repo;
+mod strict;
 mod walk;
 
 pub use cache::Cache;
@@ -23,6 +24,7 @@ pub use repo::{KnownPack, Repo};
 pub use walk::{Walked, diff_trees};
 
 use bastide_core::Oid;
+use bastide_core::limits::MAX_COMMIT_FOLDERS;
 
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -39,8 +41,12 @@ pub enum GitError {
     NotFound(String),
     #[error("'{0}' is a file, so nothing can be put under it")]
     PathConflict(String),
-    #[error("'{new}' differs from '{old}' only in case: many systems cannot hold both")]
+    #[error(
+        "'{new}' differs from '{old}' only in case or in how its letters are written: many systems cannot hold both"
+    )]
     CaseClash { old: String, new: String },
+    #[error("a commit changes at most {MAX_COMMIT_FOLDERS} folders: split it")]
+    TooManyFolders,
     #[error("the repository's packs cannot be read: {0}")]
     Odb(String),
     #[error("a pack is damaged: {0}")]

@@ -230,29 +230,36 @@ impl Repo {
 
     /// Commits from `start` back, newest first: `take` of them after `skip`.
     pub fn history(&self, start: Oid, skip: usize, take: usize) -> Result<Vec<(Oid, Arc<Commit>)>, GitError> {
+        let mut found = Vec::new();
+        let mut passed = 0;
+        self.walk_history(start, |oid| {
+            if passed >= skip {
+                found.push(oid);
+            }
+            passed += 1;
+            found.len() < take
+        })?;
+        found.into_iter().map(|oid| Ok((oid, self.commit(oid)?))).collect()
+    }
+
+    /// Shows `visit` the commits from `start` back, newest first, each once, while it answers yes.
+    pub fn walk_history(&self, start: Oid, mut visit: impl FnMut(Oid) -> bool) -> Result<(), GitError> {
         let mut seen = HashSet::from([start]);
         // Of equal times the one found first comes first: a child before its parent.
         let mut queue = BinaryHeap::from([(self.commit(start)?.time, Reverse(0), start)]);
-        let mut found = Vec::new();
         let mut order = 0;
-        let mut passed = 0;
         while let Some((_, _, oid)) = queue.pop() {
-            let commit = self.commit(oid)?;
-            for parent in &commit.parents {
+            for parent in &self.commit(oid)?.parents {
                 if seen.insert(*parent) {
                     order += 1;
                     queue.push((self.commit(*parent)?.time, Reverse(order), *parent));
                 }
             }
-            if passed >= skip {
-                found.push((oid, commit));
-            }
-            passed += 1;
-            if found.len() == take {
+            if !visit(oid) {
                 break;
             }
         }
-        Ok(found)
+        Ok(())
     }
 }
 

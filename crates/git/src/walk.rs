@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use bastide_core::Oid;
+use bastide_core::limits::MAX_PATH_SEGMENTS;
 
 use crate::edit::Change;
 use crate::object::Entry;
 use crate::{GitError, Repo};
 
-/// Folders within folders that are followed; deeper ones are an attack.
-const MAX_DEPTH: usize = 256;
+/// Folders within folders that are followed: as many as a path can name.
+const MAX_DEPTH: usize = MAX_PATH_SEGMENTS;
 
 /// An entry and its full path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +119,9 @@ fn diff_folder(
 ) -> Result<(), GitError> {
     if old == new {
         return Ok(());
+    }
+    if let Some(oid) = new.or(old).filter(|_| prefix.split('/').count() > MAX_DEPTH) {
+        return Err(GitError::Damaged { oid, what: "folders nested too deep" });
     }
     let mut names: BTreeMap<String, (Option<Entry>, Option<Entry>)> = BTreeMap::new();
     if let Some(old) = old {

@@ -2,13 +2,14 @@
 //! transaction, the branch moves, the rows are written and the event is recorded.
 
 use bastide_core::limits::{
-    MAX_COMMIT_MESSAGE, MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE, MAX_REGULAR_FILE_BYTES,
+    MAX_COMMIT_MESSAGE, MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE, MAX_FILE_BYTES, MAX_REGULAR_FILE_BYTES,
 };
 use bastide_core::{Actor, EntryPath, Oid, RefName, Sha256, Timestamp};
 use bastide_git::{
     Edit, Edited, GitError, Mode, NewCommit, Op, PackWriter, Person, Pointer, Repo, edit_tree,
 };
-use bastide_inspect::attributes::{self, Attributes};
+use bastide_inspect::attributes::{self, Attributes, Steps};
+use bastide_inspect::git_files;
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git::{self, ChangeRow, CommitRow, Pack};
@@ -61,16 +62,21 @@ pub struct Committed {
 /// not grow with the commit.
 pub struct CommitBuilder {
     pack: Option<PackWriter>,
-    edits: Vec<Edit>,
-    large: Vec<(EntryPath, Sha256, Option<u64>)>,
+    steps: Vec<Step>,
     /// The README and the attributes of this commit: they are checked and used.
     readme: Option<Bytes>,
     attributes: Option<Bytes>,
 }
 
+/// An operation that was taken. They stay in their order: a path may come up more than once.
+enum Step {
+    Edit(Edit),
+    Large { path: EntryPath, sha256: Sha256, size: Option<u64> },
+}
+
 impl CommitBuilder {
     pub async fn add(&mut self, operation: Operation) -> Result<(), Problem> {
-        if self.edits.len() + self.large.len() >= MAX_COMMIT_OPERATIONS {
+        if self.steps.len() >= MAX_COMMIT_OPERATIONS {
             return Err(Problem::Unprocessable(format!(
                 "a commit has at most {MAX_COMMIT_OPERATIONS} operations: split it"
             )));
@@ -78,11 +84,16 @@ impl CommitBuilder {
         match operation {
             Operation::Put { path, content } => self.put(path, content).await,
             Operation::PutLarge { path, sha256, size } => {
-                self.large.push((path, sha256, size));
+                if git_files::is_git_file(path.file_name()) {
+                    return Err(Problem::Unprocessable(format!(
+                        "{path} is a file of git's: send it as a regular file"
+                    )));
+                }
+                self.steps.push(Step::Large { path, sha256, size });
                 Ok(())
             }
             Operation::Delete { path } => {
-                self.edits.push(Edit { path, op: Op::Remove });
+                self.steps.push(Step::Edit(Edit { path, op: Op::Remove }));
                 Ok(())
             }
         }
@@ -94,13 +105,17 @@ impl CommitBuilder {
                 "{path} has more than {MAX_REGULAR_FILE_BYTES} bytes: upload it as a large file (LFS or Xet)"
             )));
         }
+        git_files::check(path.file_name(), &content).map_err(Problem::Unprocessable)?;
+        if Pointer::parse(&content).is_some_and(|pointer| pointer.size > MAX_FILE_BYTES) {
+            return Err(Problem::Unprocessable(format!("{path} points at more than {MAX_FILE_BYTES} bytes")));
+        }
         match path.as_str() {
             "README.md" => self.readme = Some(content.clone()),
             ATTRIBUTES => self.attributes = Some(content.clone()),
             _ => {}
         }
         let oid = self.blob(content).await?;
-        self.edits.push(Edit { path, op: Op::Put { oid, mode: Mode::File } });
+        self.steps.push(Step::Edit(Edit { path, op: Op::Put { oid, mode: Mode::File } }));
         Ok(())
     }
 
@@ -139,8 +154,7 @@ impl Hub {
     pub fn begin_commit(&self) -> Result<CommitBuilder, Problem> {
         Ok(CommitBuilder {
             pack: Some(PackWriter::new(&self.scratch()?)?),
-            edits: Vec::new(),
-            large: Vec::new(),
+            steps: Vec::new(),
             readme: None,
             attributes: None,
         })
@@ -157,7 +171,7 @@ impl Hub {
     ) -> Result<Committed, Problem> {
         check_header(header)?;
         self.check_card(access, builder.readme.as_ref())?;
-        self.add_pointers(access, &mut builder).await?;
+        let changes = self.add_pointers(access, &mut builder).await?;
         let _turn = self.locks.lock(access.repo_id()).await;
         let head = refs::get(&mut self.db.read().await?, access, target).await?.map(|found| found.commit);
         self.check_base(access, target, head, header).await?;
@@ -166,11 +180,12 @@ impl Hub {
         let author = author(context);
         let now = context.now();
         let scratch = self.scratch()?;
-        let large = builder.large.iter().map(|(_, sha256, _)| *sha256).collect();
+        let large = changes.large.iter().map(|(_, sha256)| *sha256).collect();
         let work = {
             let repo = repo.clone();
             let (message, author) = (message.clone(), author.clone());
-            move || write_objects(&repo, head, builder, &NewText { message, author, now }, &scratch)
+            let text = NewText { message, author, now };
+            move || write_objects(&repo, head, (builder, changes), &text, &scratch)
         };
         let Some(written) = tokio::task::spawn_blocking(work).await?? else {
             // Nothing differs from the head: there is nothing to commit.
@@ -257,26 +272,38 @@ impl Hub {
         }
     }
 
-    /// Large files become pointers in git. Each has to be in this repository already.
-    async fn add_pointers(&self, access: &Access<Write>, builder: &mut CommitBuilder) -> Result<(), Problem> {
-        for (path, sha256, size) in std::mem::take(&mut builder.large) {
+    /// Large files become pointers in git, each where it stands in the order of operations. Each
+    /// has to be in this repository already.
+    async fn add_pointers(
+        &self,
+        access: &Access<Write>,
+        builder: &mut CommitBuilder,
+    ) -> Result<Changes, Problem> {
+        let mut changes = Changes::default();
+        for step in std::mem::take(&mut builder.steps) {
+            let (path, sha256, size) = match step {
+                Step::Edit(edit) => {
+                    changes.edits.push(edit);
+                    continue;
+                }
+                Step::Large { path, sha256, size } => (path, sha256, size),
+            };
             let known = xet::file_hash(&mut self.db.read().await?, access, sha256).await?;
             let Some((_, known)) = known else {
                 return Err(Problem::Invalid(format!(
                     "the content of {path} (sha256 {sha256}) was not uploaded to this repository: upload it first"
                 )));
             };
-            if size.is_some_and(|size| size != known) {
+            if let Some(size) = size.filter(|size| *size != known) {
                 return Err(Problem::Invalid(format!(
-                    "{path} has {known} bytes, not the {size:?} that were named"
+                    "{path} has {known} bytes, not the {size} that were named"
                 )));
             }
-            let text = Pointer { sha256, size: known }.render();
-            let oid = builder.blob(text.into()).await?;
-            builder.edits.push(Edit { path: path.clone(), op: Op::Put { oid, mode: Mode::File } });
-            builder.large.push((path, sha256, Some(known)));
+            let oid = builder.blob(Pointer { sha256, size: known }.render().into()).await?;
+            changes.edits.push(Edit { path: path.clone(), op: Op::Put { oid, mode: Mode::File } });
+            changes.large.push((path, sha256));
         }
-        Ok(())
+        Ok(changes)
     }
 
     async fn check_base(
@@ -341,6 +368,13 @@ pub(crate) fn author(context: &Context) -> Person {
     Person { name, email }
 }
 
+/// What a commit does to the tree, in order, and which of its files are large.
+#[derive(Default)]
+struct Changes {
+    edits: Vec<Edit>,
+    large: Vec<(EntryPath, Sha256)>,
+}
+
 struct NewText {
     message: String,
     author: Person,
@@ -358,17 +392,17 @@ struct Written {
 fn write_objects(
     repo: &Repo,
     head: Option<Oid>,
-    builder: CommitBuilder,
+    (builder, mut changes): (CommitBuilder, Changes),
     text: &NewText,
     scratch: &std::path::Path,
-) -> Result<Option<Written>, GitError> {
-    let CommitBuilder { pack, mut edits, large, attributes, .. } = builder;
+) -> Result<Option<Written>, Problem> {
+    let CommitBuilder { pack, attributes, .. } = builder;
     let mut pack = pack.ok_or(GitError::Pack("the commit failed before"))?;
     let base = head.map(|head| repo.commit(head)).transpose()?.map(|commit| commit.tree);
-    if let Some(edit) = more_attributes(repo, base, &large, attributes, &mut pack)? {
-        edits.push(edit);
+    if let Some(edit) = more_attributes(repo, base, &changes.large, attributes, &mut pack)? {
+        changes.edits.push(edit);
     }
-    let Edited { tree, changes } = edit_tree(repo, base, &edits, &mut pack)?;
+    let Edited { tree, changes } = edit_tree(repo, base, &changes.edits, &mut pack)?;
     if base == Some(tree) {
         return Ok(None);
     }
@@ -385,10 +419,10 @@ fn write_objects(
 fn more_attributes(
     repo: &Repo,
     base: Option<Oid>,
-    large: &[(EntryPath, Sha256, Option<u64>)],
+    large: &[(EntryPath, Sha256)],
     given: Option<Bytes>,
     pack: &mut PackWriter,
-) -> Result<Option<Edit>, GitError> {
+) -> Result<Option<Edit>, Problem> {
     if large.is_empty() {
         return Ok(None);
     }
@@ -402,17 +436,33 @@ fn more_attributes(
         (None, None) => Bytes::new(),
     };
     let mut text = String::from_utf8_lossy(&text).into_owned();
-    let patterns = Attributes::parse(&text);
     let before = text.len();
-    for (file, ..) in large.iter().filter(|(file, ..)| !patterns.is_large(file.as_str())) {
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
-        }
-        text.push_str(&attributes::line(&attributes::literal(file.as_str())));
-    }
+    add_lines(&mut text, large)?;
     if text.len() == before || text.len() as u64 > MAX_ATTRIBUTES_BYTES {
         return Ok(None);
     }
     let oid = pack.blob(text.as_bytes())?;
     Ok(Some(Edit { path, op: Op::Put { oid, mode: Mode::File } }))
+}
+
+fn add_lines(text: &mut String, large: &[(EntryPath, Sha256)]) -> Result<(), Problem> {
+    let patterns = Attributes::parse(text);
+    let mut steps = Steps::default();
+    for (file, _) in large {
+        let covered = patterns.is_large(file.as_str(), &mut steps);
+        if covered.map_err(|error| Problem::Unprocessable(error.to_string()))? {
+            continue;
+        }
+        let line = attributes::line(&attributes::literal(file.as_str()));
+        if line.len() > git_files::MAX_ATTRIBUTE_LINE {
+            return Err(Problem::Unprocessable(format!(
+                "{file} is too long a name for a line of its own in .gitattributes: add a pattern for it there, or shorten it"
+            )));
+        }
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&line);
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use bastide_store::repos::MetadataRow;
 use serde_json::{Map, Value, json};
 
 use crate::access::{Access, Write};
-use crate::trees::{ItemKind, TreeItem};
+use crate::trees::{ItemKind, TreeItem, total_size};
 use crate::{Hub, Problem};
 
 /// Longest `config.json` that is read, and longest `tokenizer_config.json`.
@@ -93,7 +93,7 @@ impl Hub {
         let empty = Map::new();
         let text = card::split(&readme).1;
         let derived = metadata::derive(kind, card.as_ref().unwrap_or(&empty), text, &names, config.as_ref());
-        let used_bytes = files.iter().map(TreeItem::size).sum();
+        let used_bytes = total_size(files.iter());
         let mut found = Metadata { derived, card, used_bytes, ..Metadata::default() };
         match kind {
             RepoKind::Model => self.add_model_facts(access, &files, config.as_ref(), &mut found).await?,

@@ -3,13 +3,14 @@
 use bastide_core::limits::{MAX_PREUPLOAD_FILES, MAX_REGULAR_FILE_BYTES};
 use bastide_core::{EntryPath, Oid};
 use bastide_git::{GitError, Repo};
-use bastide_inspect::attributes::{Attributes, Ignores};
+use bastide_inspect::attributes::{self, Attributes, Ignores, Steps, TooMuchWork};
 use bastide_inspect::is_binary;
 
 use crate::access::{Access, Write};
 use crate::{Hub, Problem};
 
-const MAX_RULES_BYTES: u64 = 1024 * 1024;
+/// Longest file of rules that is read from a repository.
+const MAX_RULES_FILE_BYTES: u64 = 1024 * 1024;
 
 /// A file that somebody wants to upload.
 #[derive(Debug, Clone)]
@@ -45,17 +46,55 @@ impl Hub {
             let path: Result<EntryPath, _> = candidate.path.parse();
             path.map_err(|error| Problem::Unprocessable(error.to_string()))?;
         }
-        self.objects(access, move |repo| {
+        for (name, given) in [(".gitattributes", &attributes), (".gitignore", &ignores)] {
+            let Some(text) = given else { continue };
+            let refused = |why| Problem::Unprocessable(format!("the {name} that was sent {why}"));
+            attributes::check_size(text).map_err(refused)?;
+        }
+        let verdicts = self.objects_blocking(access, move |repo| {
             let root = repo.commit(commit)?.tree;
             let text = |name: &str, given: &Option<String>| match given {
                 Some(text) => Ok(text.clone()),
                 None => rules(repo, root, name),
             };
-            let attributes = Attributes::parse(&text(".gitattributes", &attributes)?);
-            let ignores = Ignores::parse(&text(".gitignore", &ignores)?);
-            candidates.iter().map(|candidate| verdict(repo, root, candidate, &attributes, &ignores)).collect()
-        })
-        .await
+            let mut rules = Judge {
+                attributes: Attributes::parse(&text(".gitattributes", &attributes)?),
+                ignores: Ignores::parse(&text(".gitignore", &ignores)?),
+                steps: Steps::default(),
+            };
+            let judged = candidates.iter().map(|candidate| rules.judge(candidate));
+            let Ok(judged) = judged.collect::<Result<Vec<_>, TooMuchWork>>() else { return Ok(None) };
+            let all = candidates
+                .iter()
+                .zip(judged)
+                .map(|(candidate, judged)| verdict(repo, root, candidate, judged));
+            all.collect::<Result<Vec<_>, GitError>>().map(Some)
+        });
+        verdicts.await?.ok_or_else(|| Problem::Unprocessable(TooMuchWork.to_string()))
+    }
+}
+
+/// The rules that files are judged by, and the work that this may take.
+struct Judge {
+    attributes: Attributes,
+    ignores: Ignores,
+    steps: Steps,
+}
+
+/// What the rules say of a file.
+struct Judged {
+    large: bool,
+    ignore: bool,
+}
+
+impl Judge {
+    fn judge(&mut self, candidate: &Candidate) -> Result<Judged, TooMuchWork> {
+        let Candidate { path, size, sample } = candidate;
+        let large = *size > 0
+            && (*size > MAX_REGULAR_FILE_BYTES
+                || self.attributes.is_large(path, &mut self.steps)?
+                || is_binary(sample));
+        Ok(Judged { large, ignore: self.ignores.is_ignored(path, &mut self.steps)? })
     }
 }
 
@@ -63,22 +102,14 @@ fn rules(repo: &Repo, root: Oid, name: &str) -> Result<String, GitError> {
     let Ok(path) = name.parse::<EntryPath>() else { return Ok(String::new()) };
     match repo.find(root, &path)? {
         Some(entry) if !entry.is_tree() => {
-            Ok(String::from_utf8_lossy(&repo.blob(entry.oid, MAX_RULES_BYTES)?).into_owned())
+            Ok(String::from_utf8_lossy(&repo.blob(entry.oid, MAX_RULES_FILE_BYTES)?).into_owned())
         }
         _ => Ok(String::new()),
     }
 }
 
-fn verdict(
-    repo: &Repo,
-    root: Oid,
-    candidate: &Candidate,
-    attributes: &Attributes,
-    ignores: &Ignores,
-) -> Result<Verdict, GitError> {
-    let Candidate { path, size, sample } = candidate;
-    let large =
-        *size > 0 && (*size > MAX_REGULAR_FILE_BYTES || attributes.is_large(path) || is_binary(sample));
+fn verdict(repo: &Repo, root: Oid, candidate: &Candidate, judged: Judged) -> Result<Verdict, GitError> {
+    let path = &candidate.path;
     let entry = match path.parse::<EntryPath>() {
         Ok(parsed) => repo.find(root, &parsed)?.filter(|entry| !entry.is_tree()),
         Err(_) => None,
@@ -90,5 +121,5 @@ fn verdict(
         }),
         None => None,
     };
-    Ok(Verdict { path: path.clone(), large, ignore: ignores.is_ignored(path), oid })
+    Ok(Verdict { path: path.clone(), large: judged.large, ignore: judged.ignore, oid })
 }

@@ -1,5 +1,7 @@
 //! What is in a commit: listings, facts about paths, the last commit of each.
 
+use std::collections::HashMap;
+
 use bastide_core::limits::{TREE_PAGE, TREE_PAGE_EXPANDED};
 use bastide_core::{EntryPath, Oid, Timestamp, XetHash};
 use bastide_git::{Commit, Entry, GitError, Pointer, Repo, Walked};
@@ -26,6 +28,11 @@ impl TreeItem {
             ItemKind::Large { pointer, .. } => pointer.size,
         }
     }
+}
+
+/// The bytes of files together. Sizes in pointers are what somebody wrote there.
+pub fn total_size<'a>(items: impl Iterator<Item = &'a TreeItem>) -> u64 {
+    items.map(TreeItem::size).fold(0, u64::saturating_add)
 }
 
 #[derive(Debug, Clone)]
@@ -71,7 +78,7 @@ impl Hub {
         let limit = query.limit.unwrap_or(most).clamp(1, most);
         let missing = Problem::EntryNotFound { message: "Entry not found".into(), commit: Some(commit) };
         let (path, after, recursive) = (path.cloned(), query.after, query.recursive);
-        let listed = self.objects(access, move |repo| {
+        let listed = self.objects_blocking(access, move |repo| {
             let Some((tree, prefix)) = folder(repo, commit, path.as_ref())? else { return Ok(None) };
             let mut found = repo.list(tree, &prefix, recursive, after.as_deref(), limit + 1)?;
             let more = found.len() > limit;
@@ -93,7 +100,7 @@ impl Hub {
         paths: Vec<String>,
         expand: bool,
     ) -> Result<Vec<TreeItem>, Problem> {
-        let found = self.objects(access, move |repo| {
+        let found = self.objects_blocking(access, move |repo| {
             let root = repo.commit(commit)?.tree;
             let mut items = Vec::new();
             for path in &paths {
@@ -115,7 +122,7 @@ impl Hub {
         access: &Access<L>,
         commit: Oid,
     ) -> Result<Vec<TreeItem>, Problem> {
-        let files = self.objects(access, move |repo| {
+        let files = self.objects_blocking(access, move |repo| {
             let root = repo.commit(commit)?.tree;
             let found = repo.list(root, "", true, None, usize::MAX)?;
             let files = found.into_iter().filter(|walked| !walked.entry.is_tree());
@@ -140,30 +147,28 @@ impl Hub {
             }
         }
         if expand {
-            for item in items {
-                item.last_commit = self.last_commit(&mut read, access, commit, item).await?;
-            }
+            self.add_last_commits(&mut read, access, commit, items).await?;
         }
         Ok(())
     }
 
-    /// The newest commit, `commit` or before it, that brought what stands at a path.
-    async fn last_commit<L: Includes<See>>(
+    /// Adds to each item the newest commit, `commit` or before it, that brought what stands there.
+    async fn add_last_commits<L: Includes<See>>(
         &self,
         read: &mut Reader,
         access: &Access<L>,
         commit: Oid,
-        item: &TreeItem,
-    ) -> Result<Option<LastCommit>, Problem> {
-        let mut candidates = git::commits_of_object(read, access, &item.path, item.oid).await?;
-        if candidates.len() > 1 {
-            // Brought more than once, or on several branches: the one that `commit` comes from.
-            let found = self.objects(access, move |repo| first_ancestor(repo, commit, &candidates));
-            candidates = found.await?.into_iter().collect();
+        items: &mut [TreeItem],
+    ) -> Result<(), Problem> {
+        let mut candidates = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            candidates.push(git::commits_of_object(read, access, &item.path, item.oid).await?);
         }
-        let Some(id) = candidates.first().copied() else { return Ok(None) };
-        let found = self.objects(access, move |repo| repo.commit(id)).await?;
-        Ok(Some(LastCommit { id, title: found.title().to_owned(), time: found.time }))
+        let found = self.objects_blocking(access, move |repo| last_commits(repo, commit, &candidates));
+        for (item, last) in items.iter_mut().zip(found.await?) {
+            item.last_commit = last;
+        }
+        Ok(())
     }
 
     pub(crate) async fn read_commit<L: Includes<See>>(
@@ -175,19 +180,36 @@ impl Hub {
     }
 }
 
-fn first_ancestor(repo: &Repo, commit: Oid, candidates: &[Oid]) -> Result<Option<Oid>, GitError> {
-    let mut skip = 0;
-    loop {
-        const STEP: usize = 256;
-        let page = repo.history(commit, skip, STEP)?;
-        if let Some((oid, _)) = page.iter().find(|(oid, _)| candidates.contains(oid)) {
-            return Ok(Some(*oid));
-        }
-        if page.len() < STEP {
-            return Ok(None);
-        }
-        skip += STEP;
+/// The last commit of each list of candidates. Where there are several (brought more than once, or
+/// on several branches) it is the one that `commit` comes from: one walk finds all of those.
+fn last_commits(
+    repo: &Repo,
+    commit: Oid,
+    candidates: &[Vec<Oid>],
+) -> Result<Vec<Option<LastCommit>>, GitError> {
+    let mut found: Vec<Option<Oid>> =
+        candidates.iter().map(|all| all.first().copied().filter(|_| all.len() == 1)).collect();
+    let mut open: HashMap<Oid, Vec<usize>> = HashMap::new();
+    for (at, all) in candidates.iter().enumerate().filter(|(_, all)| all.len() > 1) {
+        all.iter().for_each(|oid| open.entry(*oid).or_default().push(at));
     }
+    let mut left = candidates.iter().filter(|all| all.len() > 1).count();
+    if left > 0 {
+        repo.walk_history(commit, |oid| {
+            for at in open.remove(&oid).unwrap_or_default() {
+                if let Some(place @ None) = found.get_mut(at) {
+                    *place = Some(oid);
+                    left -= 1;
+                }
+            }
+            left > 0
+        })?;
+    }
+    let facts = |id: Oid| {
+        let commit = repo.commit(id)?;
+        Ok(LastCommit { id, title: commit.title().to_owned(), time: commit.time })
+    };
+    found.into_iter().map(|id| id.map(facts).transpose()).collect()
 }
 
 /// The tree of a folder and its path as a prefix; `None` when there is no such folder.

@@ -1,5 +1,12 @@
 //! `.gitattributes` and `.gitignore`: which paths go to large-file storage, which are left out.
 
+mod pattern;
+
+use std::collections::HashMap;
+
+use pattern::Rules;
+pub use pattern::{MAX_RULE_BYTES, Steps, TooMuchWork};
+
 /// Patterns whose files are stored as large files in a new repository, as other hubs have them.
 const LARGE: &[&str] = &[
     "*.7z",
@@ -86,32 +93,42 @@ pub fn literal(path: &str) -> String {
     text
 }
 
-/// Lines beyond this many are not read: the file is hostile.
-const MAX_LINES: usize = 10_000;
+/// Longest text of rules that is taken from a request.
+pub const MAX_RULES_BYTES: usize = 64 * 1024;
+/// Rules with wildcards that are read of one file, and rules of any kind in a request. Each has to
+/// be tried on every path; a rule that names one file is found by look-up and does not count.
+pub const MAX_RULES: usize = 1000;
 
-#[derive(Debug, Clone)]
-struct Rule {
-    pattern: Pattern,
-    /// What a match means: large or not, ignored or not.
-    yes: bool,
+/// Refuses a text of rules that would take too much work, before anything is made of it.
+pub fn check_size(text: &str) -> Result<(), String> {
+    if text.len() > MAX_RULES_BYTES {
+        return Err(format!("has more than {MAX_RULES_BYTES} bytes"));
+    }
+    let rules = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count();
+    if rules > MAX_RULES {
+        return Err(format!("has {rules} rules: at most {MAX_RULES} are read"));
+    }
+    Ok(())
 }
 
 /// Which paths are large files: the last rule that says anything about `filter` wins.
 #[derive(Debug, Clone, Default)]
-pub struct Attributes(Vec<Rule>);
+pub struct Attributes(Rules);
 
 impl Attributes {
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Self(text.split('\n').take(MAX_LINES).filter_map(attribute_rule).collect())
+        Self(Rules::new(text.split('\n').filter_map(attribute_rule), MAX_RULES))
     }
 
-    pub fn is_large(&self, path: &str) -> bool {
-        self.0.iter().rev().find(|rule| rule.pattern.matches(path, false)).is_some_and(|rule| rule.yes)
+    pub fn is_large(&self, path: &str, steps: &mut Steps) -> Result<bool, TooMuchWork> {
+        let segments: Vec<&str> = path.split('/').collect();
+        Ok(self.0.last_match(path, &segments, false, steps)?.unwrap_or(false))
     }
 }
 
-fn attribute_rule(line: &str) -> Option<Rule> {
+/// A pattern, and whether its files are large.
+fn attribute_rule(line: &str) -> Option<(String, bool)> {
     let line = line.trim_start_matches(BLANKS);
     if line.is_empty() || line.starts_with('#') {
         return None;
@@ -131,7 +148,7 @@ fn attribute_rule(line: &str) -> Option<Rule> {
         other if other.starts_with("filter=") => Some(false),
         _ => None,
     })?;
-    Some(Rule { pattern: Pattern::parse(&pattern), yes })
+    Some((pattern, yes))
 }
 
 /// The text up to the closing quote, and what follows: the quotation of C, as git writes it.
@@ -166,141 +183,53 @@ fn unquote(text: &str) -> Option<(String, &str)> {
 
 /// Which paths are to be left out.
 #[derive(Debug, Clone, Default)]
-pub struct Ignores(Vec<Rule>);
+pub struct Ignores {
+    rules: Rules,
+    /// Folders that were judged already: many files share them.
+    folders: HashMap<String, bool>,
+}
 
 impl Ignores {
     pub fn parse(text: &str) -> Self {
-        Self(text.lines().take(MAX_LINES).filter_map(ignore_rule).collect())
+        let rules = Rules::new(text.lines().filter_map(ignore_rule), MAX_RULES);
+        Self { rules, folders: HashMap::new() }
     }
 
     /// A path is ignored when it or a folder above it is.
-    pub fn is_ignored(&self, path: &str) -> bool {
-        let ends = path.match_indices('/').map(|(at, _)| (at, true)).chain([(path.len(), false)]);
-        ends.into_iter().any(|(end, folder)| {
-            let part = path.get(..end).unwrap_or(path);
-            self.0.iter().rev().find(|rule| rule.pattern.matches(part, folder)).is_some_and(|rule| rule.yes)
-        })
+    pub fn is_ignored(&mut self, path: &str, steps: &mut Steps) -> Result<bool, TooMuchWork> {
+        let segments: Vec<&str> = path.split('/').collect();
+        for (depth, (end, _)) in path.match_indices('/').enumerate() {
+            let (Some(folder), Some(above)) = (path.get(..end), segments.get(..=depth)) else { continue };
+            if self.is_ignored_folder(folder, above, steps)? {
+                return Ok(true);
+            }
+        }
+        Ok(self.rules.last_match(path, &segments, false, steps)?.unwrap_or(false))
+    }
+
+    fn is_ignored_folder(
+        &mut self,
+        folder: &str,
+        segments: &[&str],
+        steps: &mut Steps,
+    ) -> Result<bool, TooMuchWork> {
+        if let Some(known) = self.folders.get(folder) {
+            return Ok(*known);
+        }
+        let ignored = self.rules.last_match(folder, segments, true, steps)?.unwrap_or(false);
+        self.folders.insert(folder.to_owned(), ignored);
+        Ok(ignored)
     }
 }
 
-fn ignore_rule(line: &str) -> Option<Rule> {
+/// A pattern, and whether its files are ignored.
+fn ignore_rule(line: &str) -> Option<(String, bool)> {
     let line = line.trim_end_matches(BLANKS);
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
     let (yes, pattern) = line.strip_prefix('!').map_or((true, line), |pattern| (false, pattern));
-    Some(Rule { pattern: Pattern::parse(pattern), yes })
-}
-
-/// A pattern of git's: without an inner slash it matches a name at any depth.
-#[derive(Debug, Clone)]
-struct Pattern {
-    segments: Vec<Vec<char>>,
-    anchored: bool,
-    folders_only: bool,
-}
-
-impl Pattern {
-    fn parse(text: &str) -> Self {
-        let (text, folders_only) = text.strip_suffix('/').map_or((text, false), |text| (text, true));
-        let anchored = text.contains('/');
-        let text = text.strip_prefix('/').unwrap_or(text);
-        let segments = text.split('/').map(|segment| segment.chars().collect()).collect();
-        Self { segments, anchored, folders_only }
-    }
-
-    fn matches(&self, path: &str, is_folder: bool) -> bool {
-        if self.folders_only && !is_folder {
-            return false;
-        }
-        let path: Vec<Vec<char>> = path.split('/').map(|segment| segment.chars().collect()).collect();
-        if self.anchored {
-            return match_path(&self.segments, &path);
-        }
-        match (self.segments.first(), path.last()) {
-            (Some(pattern), Some(name)) => match_segment(pattern, name),
-            _ => false,
-        }
-    }
-}
-
-/// `**` stands for any number of segments. Goes back to the last `**` only: no more is ever
-/// needed, so time is bounded by the product of the lengths.
-fn match_path(pattern: &[Vec<char>], path: &[Vec<char>]) -> bool {
-    let (mut p, mut s, mut back) = (0, 0, None);
-    while let Some(segment) = path.get(s) {
-        match pattern.get(p) {
-            Some(stars) if stars.as_slice() == ['*', '*'] => {
-                back = Some((p, s));
-                p += 1;
-            }
-            Some(one) if match_segment(one, segment) => {
-                p += 1;
-                s += 1;
-            }
-            _ => match back {
-                Some((stars, from)) => {
-                    back = Some((stars, from + 1));
-                    p = stars + 1;
-                    s = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.get(p..).unwrap_or_default().iter().all(|rest| rest.as_slice() == ['*', '*'])
-}
-
-fn match_segment(pattern: &[char], name: &[char]) -> bool {
-    let (mut p, mut s, mut back) = (0, 0, None);
-    while let Some(c) = name.get(s) {
-        if pattern.get(p) == Some(&'*') {
-            back = Some((p, s));
-            p += 1;
-        } else if let Some(next) = match_one(pattern, p, *c) {
-            p = next;
-            s += 1;
-        } else if let Some((star, from)) = back {
-            back = Some((star, from + 1));
-            p = star + 1;
-            s = from + 1;
-        } else {
-            return false;
-        }
-    }
-    pattern.get(p..).unwrap_or_default().iter().all(|rest| *rest == '*')
-}
-
-/// Matches one character; answers where the pattern goes on.
-fn match_one(pattern: &[char], p: usize, c: char) -> Option<usize> {
-    match pattern.get(p)? {
-        '?' => Some(p + 1),
-        '\\' => (pattern.get(p + 1) == Some(&c)).then_some(p + 2),
-        '[' => match_class(pattern, p, c),
-        plain => (*plain == c).then_some(p + 1),
-    }
-}
-
-fn match_class(pattern: &[char], open: usize, c: char) -> Option<usize> {
-    let rest = pattern.get(open + 1..)?;
-    let (negated, rest) = match rest.split_first() {
-        Some(('!' | '^', rest)) => (true, rest),
-        _ => (false, rest),
-    };
-    let close = rest.iter().skip(1).position(|c| *c == ']')? + 1;
-    let class = rest.get(..close)?;
-    let mut found = false;
-    let mut at = 0;
-    while let Some(low) = class.get(at) {
-        let (high, step) = match (class.get(at + 1), class.get(at + 2)) {
-            (Some('-'), Some(high)) => (high, 3),
-            _ => (low, 1),
-        };
-        found |= (*low..=*high).contains(&c);
-        at += step;
-    }
-    let end = open + 1 + usize::from(negated) + close + 1;
-    (found != negated).then_some(end)
+    Some((pattern.to_owned(), yes))
 }
 
 #[cfg(test)]
@@ -308,18 +237,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn large_in(attributes: &Attributes, path: &str) -> bool {
+        attributes.is_large(path, &mut Steps::default()).unwrap()
+    }
+
     #[test]
     fn the_default_patterns() {
         let attributes = Attributes::parse(&default_attributes(false));
         for large in
             ["model.safetensors", "a/b/x.bin", "saved_model/v/x", "x.tar.gz", "runs/events.tfevents.1"]
         {
-            assert!(attributes.is_large(large), "{large}");
+            assert!(large_in(&attributes, large), "{large}");
         }
         for small in ["config.json", "README.md", "bin", "x.png", "saved_models/x"] {
-            assert!(!attributes.is_large(small), "{small}");
+            assert!(!large_in(&attributes, small), "{small}");
         }
-        assert!(Attributes::parse(&default_attributes(true)).is_large("x.png"));
+        assert!(large_in(&Attributes::parse(&default_attributes(true)), "x.png"));
     }
 
     #[test]
@@ -327,27 +260,27 @@ mod tests {
         let attributes = Attributes::parse(
             "*.bin filter=lfs -text\nsmall.bin -filter\n\"a b\" filter=lfs\n/x/*.q filter=lfs",
         );
-        assert!(attributes.is_large("big.bin"));
-        assert!(!attributes.is_large("small.bin"));
-        assert!(attributes.is_large("a b"));
-        assert!(attributes.is_large("x/1.q"));
-        assert!(!attributes.is_large("y/x/1.q"));
+        assert!(large_in(&attributes, "big.bin"));
+        assert!(!large_in(&attributes, "small.bin"));
+        assert!(large_in(&attributes, "a b"));
+        assert!(large_in(&attributes, "x/1.q"));
+        assert!(!large_in(&attributes, "y/x/1.q"));
         let odd = "we[i]rd *na\"me?";
-        assert!(Attributes::parse(&line(&literal(odd))).is_large(odd));
-        assert!(!Attributes::parse(&line(&literal(odd))).is_large("weird xna\"me1"));
-        assert!(!Attributes::parse(&line(&literal(odd))).is_large(&format!("folder/{odd}")));
+        assert!(large_in(&Attributes::parse(&line(&literal(odd))), odd));
+        assert!(!large_in(&Attributes::parse(&line(&literal(odd))), "weird xna\"me1"));
+        assert!(!large_in(&Attributes::parse(&line(&literal(odd))), &format!("folder/{odd}")));
     }
 
     #[test]
     fn lines_are_split_where_git_splits_them() {
         let wide = "\u{3000}wide\u{a0}name\u{2028}.bin";
-        assert!(Attributes::parse(&format!("{wide} filter=lfs")).is_large(wide));
-        assert!(Attributes::parse("\u{feff}*.bin\tfilter=lfs\r\n").is_large("x.bin"));
-        assert!(Attributes::parse("\"\\303\\274\\tx\" filter=lfs").is_large("ü\tx"));
-        assert!(!Attributes::parse("\"not closed filter=lfs").is_large("not closed"));
+        assert!(large_in(&Attributes::parse(&format!("{wide} filter=lfs")), wide));
+        assert!(large_in(&Attributes::parse("\u{feff}*.bin\tfilter=lfs\r\n"), "x.bin"));
+        assert!(large_in(&Attributes::parse("\"\\303\\274\\tx\" filter=lfs"), "ü\tx"));
+        assert!(!large_in(&Attributes::parse("\"not closed filter=lfs"), "not closed"));
         for none in ["!x filter=lfs", "\"!x\" filter=lfs", "[attr]x filter=lfs", "#x filter=lfs"] {
             assert!(
-                !Attributes::parse(none).is_large("x") && !Attributes::parse(none).is_large("!x"),
+                !large_in(&Attributes::parse(none), "x") && !large_in(&Attributes::parse(none), "!x"),
                 "{none}"
             );
         }
@@ -355,12 +288,12 @@ mod tests {
 
     #[test]
     fn ignores() {
-        let ignores = Ignores::parse("*.log\n!keep.log\nbuild/\n/top\n# note\na/**/z");
+        let mut ignores = Ignores::parse("*.log\n!keep.log\nbuild/\n/top\n# note\na/**/z");
         for path in ["x.log", "a/x.log", "build/x", "c/build/y", "top", "a/z", "a/b/c/z"] {
-            assert!(ignores.is_ignored(path), "{path}");
+            assert!(ignores.is_ignored(path, &mut Steps::default()).unwrap(), "{path}");
         }
         for path in ["keep.log", "build", "c/top", "a/zz", "b/a/z"] {
-            assert!(!ignores.is_ignored(path), "{path}");
+            assert!(!ignores.is_ignored(path, &mut Steps::default()).unwrap(), "{path}");
         }
     }
 
@@ -368,25 +301,70 @@ mod tests {
     fn no_pattern_takes_long() {
         let pattern = "*a".repeat(200) + "b";
         let attributes = Attributes::parse(&format!("{pattern} filter=lfs"));
-        assert!(!attributes.is_large(&"a".repeat(1000)));
+        assert!(!large_in(&attributes, &"a".repeat(1000)));
         let deep = Attributes::parse(&format!("{}x filter=lfs", "**/a/".repeat(100)));
-        assert!(!deep.is_large(&["a"; 500].join("/")));
+        assert!(!large_in(&deep, &["a"; 500].join("/")));
+    }
+
+    #[test]
+    fn texts_of_rules_have_a_limit_that_holds_at_its_edge() {
+        assert!(check_size(&"x\n".repeat(MAX_RULES)).is_ok());
+        assert!(check_size(&"x\n".repeat(MAX_RULES + 1)).is_err());
+        assert!(check_size(&"#\n".repeat(MAX_RULES + 1)).is_ok());
+        assert!(check_size(&"x".repeat(MAX_RULES_BYTES)).is_ok());
+        assert!(check_size(&"x".repeat(MAX_RULES_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn a_wildcard_beyond_the_limit_is_not_read_and_a_name_is() {
+        let text = format!("{}y*z filter=lfs\nname filter=lfs\n", "x*y filter=lfs\n".repeat(MAX_RULES));
+        let attributes = Attributes::parse(&text);
+        assert!(large_in(&attributes, "xy"));
+        assert!(!large_in(&attributes, "yz"));
+        assert!(large_in(&attributes, "a/name"));
+    }
+
+    #[test]
+    fn work_that_is_too_long_is_refused_not_done() {
+        let hostile = format!("{}b filter=lfs\n", "*a?".repeat(500)).repeat(40);
+        let attributes = Attributes::parse(&hostile);
+        let mut steps = Steps::default();
+        let paths = (0..1000).map(|n| format!("{}{n}", "a".repeat(1000)));
+        assert!(paths.map(|path| attributes.is_large(&path, &mut steps)).any(|answer| answer.is_err()));
+        let ordinary = Attributes::parse(&default_attributes(true));
+        let mut steps = Steps::default();
+        for n in 0..25_000 {
+            let path = format!("a/folder/of/data/part-{n:05}-of-25000");
+            assert_eq!(ordinary.is_large(&path, &mut steps), Ok(false));
+        }
+    }
+
+    #[test]
+    fn a_folder_is_judged_once_for_all_its_files() {
+        let mut ignores = Ignores::parse(&"x?y\n".repeat(MAX_RULES));
+        let folder = ["a"; 60].join("/");
+        let mut steps = Steps::default();
+        assert_eq!(ignores.is_ignored(&format!("{folder}/0"), &mut steps), Ok(false));
+        let first = Steps::default().left() - steps.left();
+        let before = steps.left();
+        assert_eq!(ignores.is_ignored(&format!("{folder}/1"), &mut steps), Ok(false));
+        assert!((before - steps.left()) * 10 < first);
     }
 
     proptest! {
         #[test]
         fn a_line_for_a_path_covers_it_and_no_other(path in "[ #!\"\\\\*?\\[\\]ab\u{3000}ü-]{1,12}") {
             let attributes = Attributes::parse(&line(&literal(&path)));
-            prop_assert!(attributes.is_large(&path));
+            prop_assert!(large_in(&attributes, &path));
             for other in [format!("x{path}"), format!("d/{path}")] {
-                prop_assert!(!attributes.is_large(&other), "{}", other);
+                prop_assert!(!large_in(&attributes, &other), "{}", other);
             }
         }
 
         #[test]
         fn nothing_panics(text in "\\PC{0,80}", path in "\\PC{0,40}") {
-            let _ = Attributes::parse(&text).is_large(&path);
-            let _ = Ignores::parse(&text).is_ignored(&path);
+            let _ = large_in(&Attributes::parse(&text), &path);
+            let _ = Ignores::parse(&text).is_ignored(&path, &mut Steps::default());
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod attributes;
 pub mod card;
 pub mod gguf;
+pub mod git_files;
 pub mod metadata;
 pub mod readme;
 pub mod safetensors;

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bastide_inspect::attributes::{Attributes, default_attributes, line, literal};
+use bastide_inspect::attributes::{Attributes, Steps, default_attributes, line, literal};
 
 const PATHS: &[&str] = &[
     "plain.dat",
@@ -71,7 +71,11 @@ fn git_reads_the_line_of_any_path_as_that_path() {
         let expected = [true, false, false, false];
         assert_eq!(git_says(folder.path(), &asked), expected, "git: {path:?} by {attributes:?}");
         let ours = Attributes::parse(&attributes);
-        assert_eq!(asked.map(|path| ours.is_large(&path)), expected, "ours: {path:?} by {attributes:?}");
+        assert_eq!(
+            asked.map(|path| ours.is_large(&path, &mut Steps::default()).unwrap()),
+            expected,
+            "ours: {path:?} by {attributes:?}"
+        );
     }
 }
 
@@ -93,7 +97,11 @@ fn we_read_attribute_files_as_git_does() {
         let folder = repository(&attributes);
         let ours = Attributes::parse(&attributes);
         for (path, git) in paths.iter().zip(git_says(folder.path(), &paths)) {
-            assert_eq!(ours.is_large(path), git, "{path:?} in {attributes:?}");
+            assert_eq!(
+                ours.is_large(path, &mut Steps::default()).unwrap(),
+                git,
+                "{path:?} in {attributes:?}"
+            );
         }
     }
 }

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use bastide_core::limits::{MAX_COMMIT_FOLDERS, MAX_PATH_SEGMENTS};
 use bastide_core::{EntryPath, Oid, RefName, RepoId, Timestamp};
 use bastide_git::{
     Cache, Edit, GitError, Mode, NewCommit, Op, PackWriter, Person, Repo, diff_trees, edit_tree, merge_packs,
@@ -236,4 +237,50 @@ fn a_blob_is_never_read_beyond_its_limit() {
     assert!(matches!(lab.repo.blob(entry.oid, 2_999_999), Err(GitError::TooLarge { .. })));
     assert_eq!(lab.repo.blob(entry.oid, 3_000_000).unwrap().len(), 3_000_000);
     assert_eq!(lab.repo.blob_size(entry.oid).unwrap(), 3_000_000);
+}
+
+#[test]
+fn stock_git_complains_of_a_repository_that_it_would_not_take() {
+    let mut lab = Lab::new();
+    lab.commit(&[("a", Some(b"1")), (".gitmodules", Some(b"[submodule \"a\"]\n\turl = ../a\n"))]).unwrap();
+    assert_eq!(lab.repo.strict_complaints().unwrap(), [""; 0]);
+    lab.commit(&[(".gitmodules", Some(b"[submodule \"../../x\"]\n\turl = -u./x\n"))]).unwrap();
+    let complaints = lab.repo.strict_complaints().unwrap().join("\n");
+    assert!(complaints.contains("gitmodulesName") && complaints.contains("gitmodulesUrl"), "{complaints}");
+}
+
+#[test]
+fn a_commit_over_too_many_folders_is_refused_before_any_is_made() {
+    let mut lab = Lab::new();
+    let mut pack = PackWriter::new(lab.folder.path()).unwrap();
+    let oid = pack.blob(b"1").unwrap();
+    let edit = |name: String| Edit { path: path(&name), op: Op::Put { oid, mode: Mode::File } };
+    let deep = ["a"; 49].join("/");
+    // Each has 50 folders of its own.
+    let edits: Vec<Edit> = (0..MAX_COMMIT_FOLDERS / 50).map(|n| edit(format!("{n}/{deep}/x"))).collect();
+    let mut over = edits.clone();
+    over.push(edit("one/more".into()));
+    assert!(matches!(edit_tree(&lab.repo, None, &over, &mut pack), Err(GitError::TooManyFolders)));
+    assert!(edit_tree(&lab.repo, None, &edits, &mut pack).is_ok());
+    lab.commit(&[("a", Some(b"1"))]).unwrap();
+}
+
+#[test]
+fn the_deepest_path_can_be_listed_and_compared() {
+    let mut lab = Lab::new();
+    let deepest = ["a"; MAX_PATH_SEGMENTS].join("/");
+    lab.commit(&[(&deepest, Some(b"1"))]).unwrap();
+    assert_eq!(lab.list().len(), MAX_PATH_SEGMENTS);
+    assert_eq!(diff_trees(&lab.repo, None, lab.tree()).unwrap().len(), MAX_PATH_SEGMENTS);
+    lab.fsck();
+}
+
+#[test]
+fn one_name_in_two_forms_of_unicode_is_a_clash() {
+    let mut lab = Lab::new();
+    lab.commit(&[("d/caf\u{e9}", Some(b"1"))]).unwrap();
+    for twin in ["d/cafe\u{301}", "d/CAFE\u{301}", "d/CAF\u{c9}"] {
+        assert!(matches!(lab.commit(&[(twin, Some(b"2"))]), Err(GitError::CaseClash { .. })), "{twin}");
+    }
+    lab.commit(&[("cafe\u{301}", Some(b"2")), ("d/cafe", Some(b"3"))]).unwrap();
 }

@@ -1,0 +1,142 @@
+//! Input that is made to cost us more than its sender: each is refused, or costs little.
+
+use bastide_core::limits::{MAX_FILE_BYTES, MAX_PATH_SEGMENTS};
+use bastide_inspect::attributes::{MAX_RULES, MAX_RULES_BYTES};
+use bastide_testkit::{Client, Reply, TestHub};
+use serde_json::{Value, json};
+
+use crate::uploads::{lfs_line, noise, upload};
+use crate::{commit, create, delete, put};
+
+async fn hub_with_repo() -> (TestHub, Client) {
+    let hub = TestHub::open().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    (hub, ann)
+}
+
+async fn preupload(client: &Client, paths: &[String], rules: Value) -> Reply {
+    let files: Vec<Value> =
+        paths.iter().map(|path| json!({ "path": path, "size": 1, "sample": "" })).collect();
+    let mut body = json!({ "files": files });
+    body.as_object_mut().unwrap().extend(rules.as_object().unwrap().clone());
+    client.post("/api/models/ann/m/preupload/main", body).await
+}
+
+#[tokio::test]
+async fn rules_that_take_long_to_match_are_refused() {
+    let (hub, ann) = hub_with_repo().await;
+    let paths: Vec<String> =
+        (0..1000).map(|n| format!("{}/{n}", ["a"; MAX_PATH_SEGMENTS - 1].join("/"))).collect();
+    // At the limit of rules, with folders that are shared: work, but little of it.
+    let most = "x?\n".repeat(MAX_RULES);
+    let answer = preupload(&ann, &paths, json!({ "gitIgnore": most })).await.expect(200).json();
+    assert_eq!(answer["files"].as_array().unwrap().len(), 1000);
+    let over = preupload(&ann, &paths, json!({ "gitIgnore": format!("{most}x\n") })).await.expect(422);
+    assert!(over.text().contains("at most 1000"), "{}", over.text());
+    let long = "#".repeat(MAX_RULES_BYTES + 1);
+    preupload(&ann, &paths, json!({ "gitAttributes": long })).await.expect(422);
+    // Few rules that go back and forth.
+    let paths: Vec<String> =
+        (0..1000).map(|n| format!("{}{n}", vec!["a".repeat(200); 4].join("/"))).collect();
+    let slow = format!("*?{}b filter=lfs\n", "a".repeat(100)).repeat(60);
+    let refused = preupload(&ann, &paths, json!({ "gitAttributes": slow })).await.expect(422);
+    assert!(refused.text().contains("take too long to match"), "{}", refused.text());
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn deep_paths_are_refused_before_anything_is_made() {
+    let (hub, ann) = hub_with_repo().await;
+    let deep = |segments: usize| ["a"; 256].get(..segments).unwrap().join("/");
+    commit(&ann, "ann/m", &[put(&deep(MAX_PATH_SEGMENTS), "x")]).await.expect(200);
+    let refused = commit(&ann, "ann/m", &[put(&deep(MAX_PATH_SEGMENTS + 1), "x")]).await.expect(422);
+    assert!(refused.text().contains("at most 64 segments"), "{}", refused.text());
+    ann.get("/api/models/ann/m/tree/main?recursive=true").await.expect(200);
+    // 50,050 folders in a small request.
+    let below = ["a"; 62].join("/");
+    let wide: Vec<Value> = (0..800).map(|n| put(&format!("{n:04}/{below}/x"), "x")).collect();
+    let refused = commit(&ann, "ann/m", &wide).await.expect(422);
+    assert!(refused.text().contains("folders: split it"), "{}", refused.text());
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn names_that_reach_git_or_go_up_are_refused_in_every_spelling() {
+    let (hub, ann) = hub_with_repo().await;
+    for bad in
+        ["a\\.git\\config", "a\\..\\..\\x", "x\\..\\y", "b/c\\GIT~1", ".GITMODULES", ".gitattributes/x"]
+    {
+        commit(&ann, "ann/m", &[put(bad, "x")]).await.expect(422);
+    }
+    commit(&ann, "ann/m", &[put("a\\b", "x"), put("caf\u{e9}", "x")]).await.expect(200);
+    commit(&ann, "ann/m", &[put("cafe\u{301}", "x")]).await.expect(422);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn files_of_gits_own_that_git_would_not_take_are_refused() {
+    let (hub, ann) = hub_with_repo().await;
+    for bad in
+        ["[submodule \"../../x\"]\n\turl = ../x\n", "[submodule \"x\"]\n\turl = -u./x\n", "[core]\n\tx = y\n"]
+    {
+        commit(&ann, "ann/m", &[put(".gitmodules", bad)]).await.expect(422);
+        commit(&ann, "ann/m", &[put("deep/.gitmodules", bad)]).await.expect(422);
+    }
+    let good = "[submodule \"libs/x\"]\n\tpath = libs/x\n\turl = https://example.org/x.git\n";
+    commit(&ann, "ann/m", &[put(".gitmodules", good)]).await.expect(200);
+    let long = format!("{} filter=lfs\n", "x".repeat(2048));
+    let refused = commit(&ann, "ann/m", &[put("sub/.gitattributes", long)]).await.expect(422);
+    assert!(refused.text().contains("line 1 has more than 2047 bytes"), "{}", refused.text());
+    let data = noise(30_000, 90);
+    upload(&ann, "ann/m", "x.bin", &data).await;
+    commit(&ann, "ann/m", &[lfs_line(".gitattributes", &data)]).await.expect(422);
+    // A name that is too long for a line of its own, and one that a pattern covers.
+    let brackets = "[".repeat(250);
+    let odd = [brackets.as_str(); 4].join("/");
+    let refused = commit(&ann, "ann/m", &[lfs_line(&odd, &data)]).await.expect(422);
+    assert!(refused.text().contains("add a pattern for it"), "{}", refused.text());
+    commit(&ann, "ann/m", &[lfs_line(&format!("{odd}.bin"), &data)]).await.expect(200);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn operations_on_one_path_happen_in_their_order() {
+    let (hub, ann) = hub_with_repo().await;
+    let data = noise(30_000, 91);
+    upload(&ann, "ann/m", "x.bin", &data).await;
+    commit(
+        &ann,
+        "ann/m",
+        &[delete("x.bin"), lfs_line("x.bin", &data), put("y.bin", "small"), lfs_line("y.bin", &data)],
+    )
+    .await
+    .expect(200);
+    assert_eq!(ann.get("/ann/m/resolve/main/y.bin").await.expect(200).body, data);
+    commit(
+        &ann,
+        "ann/m",
+        &[lfs_line("x.bin", &data), delete("x.bin"), lfs_line("y.bin", &data), put("y.bin", "small")],
+    )
+    .await
+    .expect(200);
+    ann.get("/ann/m/resolve/main/x.bin").await.expect(404);
+    assert_eq!(ann.get("/ann/m/resolve/main/y.bin").await.expect(200).text(), "small");
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn sizes_that_pointers_claim_do_not_overflow() {
+    let (hub, ann) = hub_with_repo().await;
+    let pointer = |size: u64| {
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {size}\n", "a".repeat(64))
+    };
+    commit(&ann, "ann/m", &[put("a", pointer(MAX_FILE_BYTES + 1))]).await.expect(422);
+    commit(&ann, "ann/m", &[put("a", pointer(u64::MAX))]).await.expect(422);
+    commit(&ann, "ann/m", &[put("a", pointer(MAX_FILE_BYTES)), put("b", pointer(MAX_FILE_BYTES))])
+        .await
+        .expect(200);
+    let size = ann.get("/api/models/ann/m/treesize/main").await.expect(200).json();
+    assert!(size["size"].as_u64().unwrap() >= 2 * MAX_FILE_BYTES);
+    hub.finish().await;
+}

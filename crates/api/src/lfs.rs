@@ -105,12 +105,10 @@ async fn upload_batch(hub: &Hub, caller: &Caller, route: &RepoRoute, body: &Batc
     // One answer has one way of transfer: parts only when all objects that are missing need them.
     let large = |asked: &BatchObject| asked.size > hub.config.lfs_multipart_bytes;
     let multipart = offers("multipart") && !body.objects.is_empty() && body.objects.iter().all(large);
-    let mut objects = Vec::with_capacity(body.objects.len());
-    for asked in &body.objects {
-        let wanted = object(asked)?;
-        let plan = hub.plan_upload(&caller.context, &access, wanted, multipart).await?;
-        objects.push(upload_json(wanted, plan));
-    }
+    let wanted = body.objects.iter().map(object).collect::<Result<Vec<_>, _>>()?;
+    let plans = hub.plan_uploads(&caller.context, &access, &wanted, multipart).await?;
+    let objects: Vec<Value> =
+        wanted.into_iter().zip(plans).map(|(one, plan)| upload_json(one, plan)).collect();
     let transfer = if multipart { "multipart" } else { "basic" };
     Ok(json!({ "transfer": transfer, "objects": objects, "hash_algo": "sha256" }))
 }
@@ -132,11 +130,11 @@ async fn xet_batch(
         "X-Xet-Token-Expiration": token.expires.to_string(),
         "X-Xet-Session-Id": caller.context.origin().request_id,
     });
-    let mut objects = Vec::with_capacity(body.objects.len());
-    for asked in &body.objects {
-        let wanted = object(asked)?;
+    let wanted = body.objects.iter().map(object).collect::<Result<Vec<_>, _>>()?;
+    let plans = hub.plan_uploads(&caller.context, access, &wanted, false).await?;
+    let mut objects = Vec::with_capacity(wanted.len());
+    for (wanted, plan) in wanted.iter().zip(plans) {
         let mut value = json!({ "oid": wanted.oid, "size": wanted.size, "authenticated": true });
-        let plan = hub.plan_upload(&caller.context, access, wanted, false).await?;
         if let (false, Some(value)) = (matches!(plan, UploadPlan::Present), value.as_object_mut()) {
             let upload = json!({ "href": refresh, "header": header, "expires_in": 900 });
             value.insert("actions".into(), json!({ "upload": upload }));

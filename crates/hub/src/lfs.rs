@@ -19,8 +19,10 @@ use crate::repos::repo_event;
 use crate::{Hub, Origin, Problem};
 use bastide_ledger::Action;
 
-/// Parts of one upload.
+/// Parts of one upload, and of all uploads that one call begins: each is a link in the answer.
 const MAX_PARTS: u64 = 10_000;
+/// Uploads in parts that a repository may have under way.
+pub const MAX_OPEN_UPLOADS: u64 = 5000;
 /// Smallest part that is offered.
 const MIN_PART_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -130,54 +132,90 @@ impl Hub {
         Ok((context, access))
     }
 
-    pub async fn plan_upload(
+    /// How each of these objects is to be uploaded.
+    pub async fn plan_uploads(
         &self,
         context: &Context,
         access: &Access<Write>,
-        object: LfsObject,
+        objects: &[LfsObject],
         multipart: bool,
-    ) -> Result<UploadPlan, Problem> {
-        if object.size > MAX_FILE_BYTES {
+    ) -> Result<Vec<UploadPlan>, Problem> {
+        if objects.iter().any(|object| object.size > MAX_FILE_BYTES) {
             return Err(Problem::Unprocessable(format!("a file has at most {MAX_FILE_BYTES} bytes")));
         }
-        // Only what this repository holds is "already there": a hash alone is no right to bytes.
-        let known = xet::file_hash(&mut self.db.read().await?, access, object.oid).await?;
-        if known.is_some_and(|(_, size)| size == object.size) {
-            return Ok(UploadPlan::Present);
+        // The more there is to upload, the larger the parts, so that the answer stays small.
+        let total = objects.iter().map(|object| object.size).fold(0, u64::saturating_add);
+        let least = self.config.lfs_multipart_bytes.clamp(1, MIN_PART_BYTES);
+        let part_bytes = total.div_ceil(MAX_PARTS).max(least);
+        // Ids of one moment follow each other: a thousand drawn by lot would meet.
+        let mut ids = (RowId::new(context.now()).as_i64()..).map(RowId::from_i64);
+        let mut plans = Vec::with_capacity(objects.len());
+        let mut begun = Vec::new();
+        for object in objects.iter().copied() {
+            // Only what this repository holds is "already there": a hash alone is no right to bytes.
+            let known = xet::file_hash(&mut self.db.read().await?, access, object.oid).await?;
+            let verify = self.lfs_link(context, access, object, LinkKind::Verify);
+            plans.push(if known.is_some_and(|(_, size)| size == object.size) {
+                UploadPlan::Present
+            } else if multipart && object.size > self.config.lfs_multipart_bytes {
+                let id = ids.next().unwrap_or_else(|| RowId::new(context.now()));
+                let upload = Upload { id, oid: object.oid, size: object.size, part_bytes };
+                let plan = self.part_links(context, access, &upload, verify);
+                begun.push(upload);
+                plan
+            } else {
+                UploadPlan::Basic { href: self.lfs_link(context, access, object, LinkKind::Upload), verify }
+            });
         }
-        let verify = self.lfs_link(context, access, object, LinkKind::Verify);
-        if multipart && object.size > self.config.lfs_multipart_bytes {
-            return self.plan_parts(context, access, object, verify).await;
-        }
-        Ok(UploadPlan::Basic { href: self.lfs_link(context, access, object, LinkKind::Upload), verify })
+        self.begin_uploads(context, access, &begun).await?;
+        Ok(plans)
     }
 
-    async fn plan_parts(
+    fn part_links(
         &self,
         context: &Context,
         access: &Access<Write>,
-        object: LfsObject,
+        upload: &Upload,
         verify: String,
-    ) -> Result<UploadPlan, Problem> {
-        let least = self.config.lfs_multipart_bytes.clamp(1, MIN_PART_BYTES);
-        let part_bytes = object.size.div_ceil(MAX_PARTS).max(least);
-        let id = RowId::new(context.now());
-        let upload = Upload { id, oid: object.oid, size: object.size, part_bytes };
-        let expires = context.now().plus_seconds(UPLOAD_LINK_SECONDS);
-        let mut tx = self.write_to(context, access).await?;
-        lfs::begin(&mut tx, access, &upload, context.now(), expires).await?;
-        let event = repo_event(context, Action::UploadBegin, access.repo_id(), &access.repo().path)
-            .fact("sha256", object.oid.to_string())
-            .fact("bytes", object.size);
-        tx.commit(event).await?;
-        let count = object.size.div_ceil(part_bytes);
+    ) -> UploadPlan {
+        let (object, id) = (LfsObject { oid: upload.oid, size: upload.size }, upload.id);
+        let count = upload.size.div_ceil(upload.part_bytes);
         let part = |number| self.lfs_link(context, access, object, LinkKind::Part { upload: id, number });
-        Ok(UploadPlan::Multipart {
+        UploadPlan::Multipart {
             parts: (1..=count).map(part).collect(),
-            part_bytes,
+            part_bytes: upload.part_bytes,
             complete: self.lfs_link(context, access, object, LinkKind::Complete { upload: id }),
             verify,
-        })
+        }
+    }
+
+    async fn begin_uploads(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        uploads: &[Upload],
+    ) -> Result<(), Problem> {
+        if uploads.is_empty() {
+            return Ok(());
+        }
+        let expires = context.now().plus_seconds(UPLOAD_LINK_SECONDS);
+        let mut tx = self.write_to(context, access).await?;
+        let open = lfs::count_open(&mut tx, access, context.now()).await?;
+        if open + uploads.len() as u64 > MAX_OPEN_UPLOADS {
+            return Err(Problem::Unprocessable(format!(
+                "this repository has {open} uploads in parts under way and may have {MAX_OPEN_UPLOADS}: complete \
+                 them, or wait for them to end after {UPLOAD_LINK_SECONDS} s"
+            )));
+        }
+        for upload in uploads {
+            lfs::begin(&mut tx, access, upload, context.now(), expires).await?;
+        }
+        let oids: Vec<String> = uploads.iter().map(|upload| upload.oid.to_string()).collect();
+        let bytes = uploads.iter().map(|upload| upload.size).fold(0, u64::saturating_add);
+        let event = repo_event(context, Action::UploadBegin, access.repo_id(), &access.repo().path)
+            .fact("sha256", oids.join(","))
+            .fact("bytes", bytes);
+        Ok(tx.commit(event).await?)
     }
 
     /// Takes a whole object.

@@ -234,6 +234,7 @@ CREATE TABLE lfs_upload (
     expires_at {int} NOT NULL
 );
 CREATE INDEX lfs_upload_by_expiry ON lfs_upload (expires_at);
+CREATE INDEX lfs_upload_by_repo ON lfs_upload (repo_id, expires_at);
 
 CREATE TABLE lfs_part (
     upload_id {int} NOT NULL REFERENCES lfs_upload (id) ON DELETE CASCADE,

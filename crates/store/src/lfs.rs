@@ -36,6 +36,17 @@ pub async fn begin<L: Includes<Write>>(
     Ok(())
 }
 
+/// How many uploads of this repository have not ended.
+pub async fn count_open<L: Includes<Write>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM lfs_upload WHERE repo_id = $1 AND expires_at > $2";
+    let row = read.one(sql, values![access.repo_id(), now]).await?;
+    row.map_or(Ok(0), |row| row.get(0))
+}
+
 /// An upload of this repository that has not ended.
 pub async fn upload<L: Includes<Write>>(
     read: &mut Reader,

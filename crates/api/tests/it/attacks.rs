@@ -140,3 +140,49 @@ async fn sizes_that_pointers_claim_do_not_overflow() {
     assert!(size["size"].as_u64().unwrap() >= 2 * MAX_FILE_BYTES);
     hub.finish().await;
 }
+
+#[tokio::test]
+async fn a_batch_of_huge_objects_gets_a_small_answer() {
+    let (hub, ann) = hub_with_repo().await;
+    let uri = "/ann/m.git/info/lfs/objects/batch";
+    let batch = |objects: Vec<Value>| json!({ "operation": "upload", "transfers": ["multipart"], "objects": objects });
+    let object = |n: usize, size: u64| json!({ "oid": format!("{n:064x}"), "size": size });
+    let huge = (0..60).map(|n| object(n, MAX_FILE_BYTES)).collect();
+    let answer = ann.post(uri, batch(huge)).await.expect(200);
+    assert!(answer.body.len() < 8 * 1024 * 1024, "{}", answer.body.len());
+    let parts: usize = answer.json()["objects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|object| {
+            let header = object["actions"]["upload"]["header"].as_object().unwrap();
+            let part: u64 = header["chunk_size"].as_str().unwrap().parse().unwrap();
+            let parts = header.len() - 1;
+            assert_eq!(parts as u64, MAX_FILE_BYTES.div_ceil(part));
+            parts
+        })
+        .sum();
+    assert!(parts <= 10_060, "{parts}");
+    ann.post(uri, batch(vec![object(1, MAX_FILE_BYTES + 1)])).await.expect(422);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_repository_has_so_many_uploads_under_way_and_no_more() {
+    let (hub, ann) = hub_with_repo().await;
+    let batch = |from: usize, count: usize| {
+        let objects: Vec<Value> =
+            (from..from + count).map(|n| json!({ "oid": format!("{n:064x}"), "size": 2u64 << 30 })).collect();
+        json!({ "operation": "upload", "transfers": ["multipart"], "objects": objects })
+    };
+    let uri = "/ann/m.git/info/lfs/objects/batch";
+    for n in 0..5 {
+        ann.post(uri, batch(n * 1000, 1000)).await.expect(200);
+        hub.advance_seconds(1);
+    }
+    let refused = ann.post(uri, batch(9000, 1)).await.expect(422);
+    assert!(refused.text().contains("5000 uploads in parts under way"), "{}", refused.text());
+    hub.advance_seconds(6 * 3600 + 1);
+    ann.post(uri, batch(9000, 1)).await.expect(200);
+    hub.finish().await;
+}

@@ -1,6 +1,8 @@
 //! The large-file store itself, for Xet clients of every generation. Its address holds the
 //! repository and the epoch; the token has to be for the same.
 
+mod reconstruction;
+
 use std::time::Duration;
 
 use axum::Json;
@@ -13,13 +15,13 @@ use bastide_core::{RepoId, XetHash};
 use bastide_hub::Context;
 use bastide_hub::access::{Access, Level, Read, Write};
 use bastide_hub::links::{Signature, XetScope};
-use bastide_hub::xet::{Fetched, Reconstruction, SignedFetch};
+use bastide_hub::reconstruct::Reconstruction;
+use bastide_hub::xet::Fetched;
 use bastide_hub::{Hub, Problem};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::answer::{Answer, Failure};
@@ -27,6 +29,7 @@ use crate::extract::{Query, body_bytes, origin, shown_token};
 use crate::guard::guarded;
 use crate::resolve::parse_range;
 use crate::routes::Routes;
+use reconstruction::Form;
 
 /// A client waits 300 s for the next event; we say where we are much more often.
 const EVENT_EVERY: Duration = Duration::from_secs(20);
@@ -112,8 +115,13 @@ async fn shards_v2(State(hub): State<Hub>, holder: Holder<Write>, request: Reque
                 let _ = sender.try_send(Event::Progress { verified, total });
             }
         };
-        let result = hub.register_shard(&holder.context, &holder.access, &bytes, progress).await;
-        let _ = sender.send(Event::End(result)).await;
+        tokio::select! {
+            result = hub.register_shard(&holder.context, &holder.access, &bytes, progress) => {
+                let _ = sender.send(Event::End(result)).await;
+            }
+            // Nobody waits for the answer any more: whoever still wants it sends the shard again.
+            () = sender.closed() => {}
+        }
     });
     let events = unfold((receiver, Bytes::new()), next_event);
     let mut response = Body::from_stream(events).into_response();
@@ -179,25 +187,9 @@ async fn reconstruction(
     holder: Holder<Read>,
     path: FilePath,
     headers: HeaderMap,
-) -> Answer<Json<Value>> {
+) -> Answer<Response> {
     let found = reconstruct(&hub, &holder, &path.2, &headers).await?;
-    let fetches = found.fetches.iter().map(|(xorb, fetches)| {
-        let one = |signed: &SignedFetch| {
-            json!({ "url": signed.url, "url_range": signed.fetch.bytes, "range": signed.fetch.chunks })
-        };
-        (xorb.to_string(), fetches.iter().map(one).collect::<Value>())
-    });
-    Ok(Json(json!({
-        "offset_into_first_range": found.offset_into_first_range,
-        "terms": found.terms,
-        "fetch_info": fetches.collect::<Map<_, _>>(),
-    })))
-}
-
-#[derive(Serialize)]
-struct RangeV2 {
-    chunks: bastide_hub::ChunkRange,
-    bytes: bastide_hub::ByteRange,
+    Ok(reconstruction::answer(found, Form::One))
 }
 
 async fn reconstruction_v2(
@@ -205,21 +197,9 @@ async fn reconstruction_v2(
     holder: Holder<Read>,
     path: FilePath,
     headers: HeaderMap,
-) -> Answer<Json<Value>> {
+) -> Answer<Response> {
     let found = reconstruct(&hub, &holder, &path.2, &headers).await?;
-    let xorbs = found.fetches.iter().map(|(xorb, fetches)| {
-        // One address for each range, since each is signed for its very bytes.
-        let one = |signed: &SignedFetch| {
-            let range = RangeV2 { chunks: signed.fetch.chunks, bytes: signed.fetch.bytes };
-            json!({ "url": signed.url, "ranges": [range] })
-        };
-        (xorb.to_string(), fetches.iter().map(one).collect::<Value>())
-    });
-    Ok(Json(json!({
-        "offset_into_first_range": found.offset_into_first_range,
-        "terms": found.terms,
-        "xorbs": xorbs.collect::<Map<_, _>>(),
-    })))
+    Ok(reconstruction::answer(found, Form::Two))
 }
 
 async fn fetch(

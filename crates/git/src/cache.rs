@@ -17,7 +17,8 @@ const OPEN_REPOS: usize = 256;
 const REBUILD_PAUSE: Duration = Duration::from_secs(600);
 /// Bytes of trees in memory, about.
 const TREE_BYTES: u64 = 128 * 1024 * 1024;
-const TREE_ENTRY_BYTES: u64 = 80;
+/// What an entry takes besides its name.
+const TREE_ENTRY_BYTES: u64 = 64;
 const COMMITS: usize = 20_000;
 const BLOB_FACTS: usize = 200_000;
 
@@ -26,7 +27,8 @@ pub(crate) struct TreeWeight;
 
 impl Weighter<Oid, Arc<Tree>> for TreeWeight {
     fn weight(&self, _: &Oid, tree: &Arc<Tree>) -> u64 {
-        64 + tree.entries.len() as u64 * TREE_ENTRY_BYTES
+        let entries = tree.entries.iter().map(|entry| TREE_ENTRY_BYTES + entry.name.len() as u64);
+        64 + entries.sum::<u64>()
     }
 }
 

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use bastide_blobs::{BlobKey, BlobReader};
 use bastide_core::{Sha256, XetHash};
 use bastide_store::xet;
-use bastide_xet::file::{Term, decode_terms};
+use bastide_xet::file::{Cut, Term, decode_terms, terms_in};
 use bastide_xet::plan::{self, Piece};
-use bastide_xet::xorb::{XorbIndex, decode_chunk};
+use bastide_xet::xorb::{ChunkInfo, XorbIndex, decode_chunk};
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
@@ -22,8 +22,15 @@ use crate::{Hub, Problem};
 const READ_BYTES: u64 = 512 * 1024;
 /// Largest index of a xorb: 8,192 chunks of 40 bytes and its head.
 const MAX_INDEX_BYTES: u64 = 8192 * 40 + 64;
-/// Indexes in memory.
-const INDEXES: usize = 2000;
+/// Indexes in memory, in bytes, and what one has at least.
+const INDEX_BYTES: u64 = 64 * 1024 * 1024;
+const SMALL_INDEX_BYTES: u64 = 8 * 1024;
+/// Terms of files that are being read, all readers together, and up to how many a reader is not
+/// counted. More would be a file that is made to be in many pieces, read many times.
+pub(crate) const MAX_TERMS_IN_MEMORY: usize = 4 << 20;
+const FREE_TERMS: usize = 4096;
+/// Terms that are opened at a time while a file is streamed.
+const WINDOW_TERMS: usize = 64;
 
 /// A xorb that may be read: its place and its index.
 #[derive(Clone)]
@@ -33,13 +40,26 @@ pub(crate) struct OpenXorb {
 }
 
 /// Indexes of xorbs by the blob that holds them: immutable, so never stale.
-pub(crate) struct IndexCache(quick_cache::sync::Cache<String, Arc<XorbIndex>>);
+pub(crate) struct IndexCache(quick_cache::sync::Cache<String, Arc<XorbIndex>, IndexWeight>);
+
+#[derive(Clone)]
+pub(crate) struct IndexWeight;
+
+impl quick_cache::Weighter<String, Arc<XorbIndex>> for IndexWeight {
+    fn weight(&self, key: &String, index: &Arc<XorbIndex>) -> u64 {
+        (key.len() + 64 + index.chunks.len() * size_of::<ChunkInfo>()) as u64
+    }
+}
 
 impl Default for IndexCache {
     fn default() -> Self {
-        Self(quick_cache::sync::Cache::new(INDEXES))
+        let items = usize::try_from(INDEX_BYTES / SMALL_INDEX_BYTES).unwrap_or(1024);
+        Self(quick_cache::sync::Cache::with_weighter(items, INDEX_BYTES, IndexWeight))
     }
 }
+
+/// Room for the terms of a file while it is read.
+pub(crate) type HeldTerms = Option<tokio::sync::OwnedSemaphorePermit>;
 
 /// A file and everything that is needed to read it.
 #[derive(Clone)]
@@ -87,23 +107,34 @@ impl Hub {
         access: &Access<Read>,
         file: xet::File,
     ) -> Result<OpenFile, Problem> {
-        let terms = decode_terms(&file.terms)?;
+        self.open_terms(access, decode_terms(&file.terms)?).await
+    }
+
+    pub(crate) async fn open_terms(
+        &self,
+        access: &Access<Read>,
+        terms: Vec<Term>,
+    ) -> Result<OpenFile, Problem> {
         let mut hashes: Vec<XetHash> = terms.iter().map(|term| term.xorb).collect();
         hashes.sort();
         hashes.dedup();
         let mut xorbs = Vec::with_capacity(hashes.len());
         for hash in hashes {
             let xorb = self.open_xorb(access, hash).await?;
-            let missing = || Problem::internal(format!("xorb {hash} of file {} is missing", file.hash));
+            let missing = || Problem::internal(format!("its xorb {hash} is missing"));
             xorbs.push((hash, xorb.ok_or_else(missing)?));
         }
         Ok(OpenFile { terms: Arc::new(terms), xorbs: Arc::new(xorbs) })
     }
 
-    async fn open_sha256(&self, access: &Access<Read>, sha256: Sha256) -> Result<OpenFile, Problem> {
-        let file = xet::file_by_sha256(&mut self.db.read().await?, access, sha256).await?;
-        let file = file.ok_or_else(|| Problem::entry("the content of this file is not here"))?;
-        self.open_file(access, file).await
+    /// Room for the terms of a reader, when there is any.
+    pub(crate) fn hold_terms(&self, terms: usize) -> Result<HeldTerms, Problem> {
+        if terms <= FREE_TERMS {
+            return Ok(None);
+        }
+        let count = u32::try_from(terms.min(MAX_TERMS_IN_MEMORY)).unwrap_or(u32::MAX);
+        let held = Arc::clone(&self.terms).try_acquire_many_owned(count);
+        held.map(Some).map_err(|_| Problem::Busy { seconds: 10 })
     }
 
     /// The bytes `range` of the file with this content, as a stream.
@@ -113,8 +144,44 @@ impl Hub {
         sha256: Sha256,
         range: Range<u64>,
     ) -> Result<LargeStream, Problem> {
-        let file = self.open_sha256(access, sha256).await?;
-        self.stream_file(file, range)
+        let file = xet::file_by_sha256(&mut self.db.read().await?, access, sha256).await?;
+        let file = file.ok_or_else(|| Problem::entry("the content of this file is not here"))?;
+        let cut = terms_in(&file.terms, &range, usize::MAX)?;
+        let cut = cut.ok_or_else(|| Problem::internal("a file has too many terms"))?;
+        drop(file);
+        self.stream_terms(access, cut, range).await
+    }
+
+    /// The bytes `range` of a file, of whose terms `cut` has those that the range needs. The first
+    /// xorbs are opened before the answer: what is missing is told, not cut off.
+    pub(crate) async fn stream_terms(
+        &self,
+        access: &Access<Read>,
+        cut: Cut,
+        range: Range<u64>,
+    ) -> Result<LargeStream, Problem> {
+        let remaining = range.end.saturating_sub(range.start);
+        let held = self.hold_terms(cut.terms.len())?;
+        let (hub, access) = (self.clone(), access.clone());
+        let mut windows =
+            Windows { hub, access, at: cut.start, terms: cut.terms, next: 0, range, _held: held };
+        let first = windows.open_next().await?;
+        let parts = unfold((windows, first), |(mut windows, mut open)| async move {
+            loop {
+                if let Some(part) = match &mut open {
+                    Some(stream) => stream.next().await,
+                    None => None,
+                } {
+                    return Some((part, (windows, open)));
+                }
+                match windows.open_next().await {
+                    Ok(None) => return None,
+                    Ok(next) => open = next,
+                    Err(problem) => return Some((Err(problem), (windows, None))),
+                }
+            }
+        });
+        Ok(LargeStream { parts: parts.boxed(), remaining })
     }
 
     pub(crate) fn stream_file(&self, file: OpenFile, range: Range<u64>) -> Result<LargeStream, Problem> {
@@ -147,6 +214,34 @@ impl Hub {
             bytes.extend_from_slice(&part?);
         }
         Ok(bytes.into())
+    }
+}
+
+/// A file that is opened a few terms at a time, so that memory does not grow with it.
+struct Windows {
+    hub: Hub,
+    access: Access<Read>,
+    terms: Vec<Term>,
+    /// The first term that was not opened yet, and where in the file it starts.
+    next: usize,
+    at: u64,
+    range: Range<u64>,
+    _held: HeldTerms,
+}
+
+impl Windows {
+    async fn open_next(&mut self) -> Result<Option<LargeStream>, Problem> {
+        let terms: Vec<Term> = self.terms.iter().skip(self.next).take(WINDOW_TERMS).cloned().collect();
+        if terms.is_empty() {
+            return Ok(None);
+        }
+        let start = self.at;
+        let size = plan::size(&terms);
+        self.next += terms.len();
+        self.at += size;
+        let wanted = self.range.start.saturating_sub(start)..self.range.end.saturating_sub(start).min(size);
+        let file = self.hub.open_terms(&self.access, terms).await?;
+        self.hub.stream_file(file, wanted).map(Some)
     }
 }
 

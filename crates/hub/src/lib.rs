@@ -27,6 +27,7 @@ mod objects;
 pub mod preupload;
 mod problem;
 pub mod reads;
+pub mod reconstruct;
 pub mod repos;
 mod revisions;
 pub mod service;
@@ -52,7 +53,7 @@ pub use bastide_store::db::Value as CursorValue;
 pub use bastide_store::permit::Gated;
 pub use bastide_store::refs::Ref;
 pub use bastide_store::repos::Settings as RepoSettings;
-pub use bastide_xet::plan::{ByteRange, ChunkRange};
+pub use bastide_xet::plan::{ByteRange, ChunkRange, Fetch, WireTerm};
 pub use problem::Problem;
 
 /// What an operator decides, in its ready form.
@@ -116,6 +117,9 @@ pub struct Inner {
     pub(crate) witness: witness::Witness,
     pub(crate) signing: tokio::sync::Mutex<()>,
     pub(crate) validations: tokio::sync::Semaphore,
+    pub(crate) hashing: tokio::sync::Semaphore,
+    pub(crate) hash_turns: objects::RepoLocks,
+    pub(crate) terms: Arc<tokio::sync::Semaphore>,
 }
 
 impl Hub {
@@ -137,6 +141,9 @@ impl Hub {
             flushing: tokio::sync::Mutex::new(()),
             signing: tokio::sync::Mutex::new(()),
             validations: tokio::sync::Semaphore::new(xet::CONCURRENT_VALIDATIONS),
+            hashing: tokio::sync::Semaphore::new(xet::CONCURRENT_HASHES),
+            hash_turns: objects::RepoLocks::default(),
+            terms: Arc::new(tokio::sync::Semaphore::new(large::MAX_TERMS_IN_MEMORY)),
         }))
     }
 

@@ -1,5 +1,6 @@
 //! The Xet store of a repository: receiving xorbs and shards, reconstruction, deduplication.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bastide_blobs::{BlobKey, Class, Staged};
@@ -8,9 +9,10 @@ use bastide_core::{RepoId, Sha256, XetHash};
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
-use bastide_xet::file::{CheckedFile, MAX_SHARD_CHUNKS, check, encode_terms};
+use bastide_xet::XetError;
+use bastide_xet::file::{CheckedFile, Cut, FileCheck, MAX_SHARD_CHUNKS, encode_terms};
 use bastide_xet::hash::is_dedup_eligible;
-use bastide_xet::plan::{self, Fetch, WireTerm};
+use bastide_xet::plan::Fetch;
 use bastide_xet::shard::{self, ShardFile};
 use bastide_xet::xorb::{XorbIndex, validate};
 use bytes::Bytes;
@@ -20,7 +22,6 @@ use sha2::Digest;
 use crate::access::{Access, Read, Write};
 use crate::large::OpenXorb;
 use crate::links::{ShownLink, Signature};
-use crate::reads::Delivery;
 use crate::{Hub, Origin, Problem};
 
 /// A client's own footer may follow the chunks; it is cut off, but it has to fit.
@@ -31,14 +32,17 @@ pub(crate) const CONCURRENT_VALIDATIONS: usize = 4;
 const DEDUP_XORBS: u32 = 8;
 const DEDUP_SECONDS: i64 = 24 * 3600;
 const FETCH_PURPOSE: &str = "xet-fetch";
+/// Files whose content is hashed at the same time; of one repository it is one.
+pub(crate) const CONCURRENT_HASHES: usize = 4;
+/// Bytes that a shard may ask us to hash in any case, and more for each byte that its xorbs take:
+/// honest files repeat themselves, but not without end.
+const FREE_HASH_BYTES: u64 = 32 * 1024 * 1024 * 1024;
+const HASH_BYTES_PER_STORED: u64 = 256;
+/// Indexes that are in memory while a file is checked, and chunks that are checked in one go.
+const OPEN_XORBS: usize = 64;
+const CHECKED_AT_ONCE: i64 = 8192;
 /// Parts after which a long computation lets others run.
 const YIELD_EVERY: u64 = 16;
-
-/// A part of a file's reconstruction: which bytes of a xorb, and where to get them.
-pub struct SignedFetch {
-    pub fetch: Fetch,
-    pub url: String,
-}
 
 /// A part of a xorb, and who may have it.
 pub struct Fetched {
@@ -49,10 +53,26 @@ pub struct Fetched {
     pub access: Access<Read>,
 }
 
-pub struct Reconstruction {
-    pub offset_into_first_range: u64,
-    pub terms: Vec<WireTerm>,
-    pub fetches: Vec<(XetHash, Vec<SignedFetch>)>,
+/// What checking a shard has taken so far.
+struct ShardWork {
+    /// What is left of `MAX_SHARD_CHUNKS`.
+    budget: u64,
+    /// The xorbs that its files are made of, with their stored bytes.
+    xorbs: HashMap<XetHash, u64>,
+}
+
+impl ShardWork {
+    /// A few stored bytes, repeated, would take hours to hash.
+    fn refuse_repetition(&self, total: u64) -> Result<(), Problem> {
+        let stored = self.xorbs.values().copied().fold(0, u64::saturating_add);
+        if total > FREE_HASH_BYTES.saturating_add(stored.saturating_mul(HASH_BYTES_PER_STORED)) {
+            return Err(Problem::Invalid(format!(
+                "the files of this shard have {total} bytes but repeat the same {stored} stored bytes: checking them \
+                 would take too long; send them with LFS, without Xet"
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl Hub {
@@ -150,17 +170,14 @@ impl Hub {
         progress: impl Fn(u64, u64) + Send + Sync,
     ) -> Result<bool, Problem> {
         let files = shard::parse(bytes)?;
-        let mut budget = MAX_SHARD_CHUNKS;
+        let mut work = ShardWork { budget: MAX_SHARD_CHUNKS, xorbs: HashMap::new() };
         let mut checked = Vec::new();
         for file in &files {
-            let xorbs = self.xorbs_of(access, file).await?;
-            let found = |hash: &XetHash| {
-                let at = xorbs.binary_search_by_key(hash, |(hash, _)| *hash).ok()?;
-                xorbs.get(at).map(|(_, xorb)| &*xorb.index)
-            };
-            checked.push((check(file, &mut budget, found)?, file.sha256));
+            checked.push((self.check_shard_file(access, file, &mut work).await?, file.sha256));
         }
-        let total = checked.iter().map(|(file, _)| file.size).sum();
+        let total = checked.iter().map(|(file, _)| file.size).fold(0, u64::saturating_add);
+        work.refuse_repetition(total)?;
+        progress(0, total);
         let mut done = 0;
         let mut any_new = false;
         for (file, claimed) in checked {
@@ -173,23 +190,35 @@ impl Hub {
         Ok(any_new)
     }
 
-    /// The xorbs that a file names and this repository may use, by hash.
-    async fn xorbs_of(
+    /// Checks a file against the xorbs that it names and this repository may use.
+    async fn check_shard_file(
         &self,
         access: &Access<Write>,
         file: &ShardFile,
-    ) -> Result<Vec<(XetHash, OpenXorb)>, Problem> {
-        let mut hashes: Vec<XetHash> = file.segments.iter().map(|segment| segment.xorb).collect();
-        hashes.sort();
-        hashes.dedup();
-        let access = access.lower::<Read>();
-        let mut xorbs = Vec::new();
-        for hash in hashes {
-            if let Some(xorb) = self.open_xorb(&access, hash).await? {
-                xorbs.push((hash, xorb));
+        work: &mut ShardWork,
+    ) -> Result<CheckedFile, Problem> {
+        let reader = access.lower::<Read>();
+        let mut check = FileCheck::new(file)?;
+        let mut open: HashMap<XetHash, OpenXorb> = HashMap::new();
+        let mut until_yield = CHECKED_AT_ONCE;
+        for segment in &file.segments {
+            if !open.contains_key(&segment.xorb) {
+                let xorb = self.open_xorb(&reader, segment.xorb).await?.ok_or(XetError::UnknownChunks)?;
+                work.xorbs.insert(segment.xorb, xorb.index.stored_bytes().into());
+                if open.len() >= OPEN_XORBS {
+                    open.clear();
+                }
+                open.insert(segment.xorb, xorb);
+            }
+            let Some(xorb) = open.get(&segment.xorb) else { continue };
+            check.segment(segment, &xorb.index, &mut work.budget)?;
+            until_yield -= i64::from(segment.chunks.end - segment.chunks.start);
+            if until_yield < 0 {
+                until_yield = CHECKED_AT_ONCE;
+                tokio::task::yield_now().await;
             }
         }
-        Ok(xorbs)
+        Ok(check.finish()?)
     }
 
     pub(crate) async fn register_file(
@@ -265,15 +294,10 @@ impl Hub {
         file: &CheckedFile,
         progress: impl Fn(u64) + Send + Sync,
     ) -> Result<Sha256, Problem> {
-        let row = xet::File {
-            id: bastide_core::id::RowId::from_i64(0),
-            hash: file.hash,
-            sha256: None,
-            size: file.size,
-            terms: encode_terms(&file.terms),
-        };
-        let open = self.open_file(access, row).await?;
-        let mut stream = self.stream_file(open, 0..file.size)?;
+        let _turn = self.hash_turns.lock(access.repo_id()).await;
+        let _slot = self.hashing.acquire().await.map_err(Problem::internal)?;
+        let whole = Cut { terms: file.terms.clone(), start: 0 };
+        let mut stream = self.stream_terms(access, whole, 0..file.size).await?;
         let mut hasher = sha2::Sha256::new();
         let (mut parts, mut at) = (0, 0);
         while let Some(part) = stream.next().await {
@@ -292,37 +316,13 @@ impl Hub {
         Ok(Sha256::from_bytes(hasher.finalize().into()))
     }
 
-    /// How to put a file, or a range of it, together. Counts as its delivery.
-    pub async fn reconstruction(
+    pub(crate) fn fetch_url(
         &self,
         context: &Context,
         access: &Access<Read>,
-        hash: XetHash,
-        range: Option<Range<u64>>,
-    ) -> Result<Reconstruction, Problem> {
-        let file = xet::file_by_hash(&mut self.db.read().await?, access, hash).await?;
-        let file = file.ok_or_else(|| Problem::NotFound("there is no such file".into()))?;
-        let size = file.size;
-        let open = self.open_file(access, file).await?;
-        let plan = plan::plan(&open.terms, range.clone(), |hash| open.index(hash))?;
-        let wanted = range.map_or(size, |range| range.end.min(size) - range.start);
-        let delivery =
-            Delivery { via: "xet", commit: None, path: None, object: hash.to_string(), bytes: wanted };
-        self.record_read(context, access, delivery)?;
-        let fetches = plan.fetches.into_iter().map(|(xorb, fetches)| {
-            let signed = fetches
-                .into_iter()
-                .map(|fetch| SignedFetch { url: self.fetch_url(context, access, &xorb, &fetch), fetch });
-            (xorb, signed.collect())
-        });
-        Ok(Reconstruction {
-            offset_into_first_range: plan.offset_into_first_range,
-            terms: plan.terms,
-            fetches: fetches.collect(),
-        })
-    }
-
-    fn fetch_url(&self, context: &Context, access: &Access<Read>, xorb: &XetHash, fetch: &Fetch) -> String {
+        xorb: &XetHash,
+        fetch: &Fetch,
+    ) -> String {
         let repo = access.repo();
         let range = format!("{}-{}", fetch.bytes.start, fetch.bytes.end);
         let parts: [&[u8]; 3] = [&repo.id.as_i64().to_be_bytes(), xorb.as_bytes(), range.as_bytes()];

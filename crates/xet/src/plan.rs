@@ -92,7 +92,7 @@ pub struct WireTerm {
 }
 
 /// Bytes to fetch: every term lies within one such descriptor of its xorb.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fetch {
     pub chunks: ChunkRange,
     pub bytes: ByteRange,
@@ -112,34 +112,72 @@ pub fn plan<'a>(
     range: Option<Range<u64>>,
     mut index: impl FnMut(&XetHash) -> Option<&'a XorbIndex>,
 ) -> Result<Plan, XetError> {
-    let size = size(terms);
-    let range = match range {
-        None => 0..size,
-        Some(range) if range.start >= size || range.end <= range.start => return Err(XetError::Range(size)),
-        Some(range) => range.start..range.end.min(size),
-    };
-    let pieces = pieces(terms, &range, &mut index)?;
-    let mut wire = Vec::with_capacity(pieces.len());
-    let mut wanted: BTreeMap<XetHash, Vec<Range<u32>>> = BTreeMap::new();
-    for piece in &pieces {
-        let xorb = index(&piece.xorb).ok_or(XetError::Damaged("a file's xorb is missing"))?;
-        let raw = xorb.raw_range(&piece.chunks).ok_or(XetError::Damaged("a term outside of its xorb"))?;
-        wire.push(WireTerm {
-            hash: piece.xorb,
-            unpacked_length: raw.end - raw.start,
-            range: ChunkRange { start: piece.chunks.start, end: piece.chunks.end },
-        });
-        wanted.entry(piece.xorb).or_default().push(piece.chunks.clone());
-    }
-    let mut fetches = BTreeMap::new();
+    let range = clip(range, size(terms))?;
+    let Outline { offset_into_first_range, terms, wanted } = outline(terms, &range, &mut index)?;
+    let mut planned = BTreeMap::new();
     for (hash, ranges) in wanted {
         let xorb = index(&hash).ok_or(XetError::Damaged("a file's xorb is missing"))?;
-        let ranges = coalesce(ranges).into_iter().map(|chunks| fetch(xorb, &chunks));
-        let ranges = ranges.collect::<Option<Vec<_>>>();
-        fetches.insert(hash, ranges.ok_or(XetError::Damaged("a term outside of its xorb"))?);
+        planned.insert(hash, fetches(ranges, xorb)?);
     }
-    let offset = pieces.first().map_or(0, |piece| piece.skip);
-    Ok(Plan { offset_into_first_range: offset, terms: wire, fetches })
+    Ok(Plan { offset_into_first_range, terms, fetches: planned })
+}
+
+/// A range within a file of `size` bytes; the whole file without one.
+pub fn clip(range: Option<Range<u64>>, size: u64) -> Result<Range<u64>, XetError> {
+    match range {
+        None => Ok(0..size),
+        Some(range) if range.start >= size || range.end <= range.start => Err(XetError::Range(size)),
+        Some(range) => Ok(range.start..range.end.min(size)),
+    }
+}
+
+/// A plan whose chunks have not been looked up yet: for that, each xorb is needed once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    pub offset_into_first_range: u64,
+    pub terms: Vec<WireTerm>,
+    pub wanted: BTreeMap<XetHash, Vec<Range<u32>>>,
+}
+
+/// The terms of a range. Needs the indexes of the first and the last of them only: those between
+/// are wanted whole.
+pub fn outline<'a>(
+    terms: &[Term],
+    range: &Range<u64>,
+    mut index: impl FnMut(&XetHash) -> Option<&'a XorbIndex>,
+) -> Result<Outline, XetError> {
+    let mut found = Outline { offset_into_first_range: 0, terms: Vec::new(), wanted: BTreeMap::new() };
+    let mut at = 0;
+    for term in terms {
+        let (start, end) = (at, at + u64::from(term.raw_bytes));
+        at = end;
+        if end <= range.start || start >= range.end {
+            continue;
+        }
+        let (chunks, unpacked_length) = if range.start <= start && end <= range.end {
+            (term.chunks.clone(), term.raw_bytes.into())
+        } else {
+            let xorb = index(&term.xorb).ok_or(XetError::Damaged("a file's xorb is missing"))?;
+            let outside = || XetError::Damaged("a file's term is outside of its xorb");
+            let wanted = range.start.max(start) - start..range.end.min(end) - start;
+            let piece = piece(term, xorb, &wanted).ok_or_else(outside)?;
+            if found.terms.is_empty() {
+                found.offset_into_first_range = piece.skip;
+            }
+            let raw = xorb.raw_range(&piece.chunks).ok_or_else(outside)?;
+            (piece.chunks, raw.end - raw.start)
+        };
+        let range = ChunkRange { start: chunks.start, end: chunks.end };
+        found.terms.push(WireTerm { hash: term.xorb, unpacked_length, range });
+        found.wanted.entry(term.xorb).or_default().push(chunks);
+    }
+    Ok(found)
+}
+
+/// Where the chunks of a xorb are, those that touch each other in one piece.
+pub fn fetches(ranges: Vec<Range<u32>>, xorb: &XorbIndex) -> Result<Vec<Fetch>, XetError> {
+    let found = coalesce(ranges).into_iter().map(|chunks| fetch(xorb, &chunks));
+    found.collect::<Option<_>>().ok_or(XetError::Damaged("a term outside of its xorb"))
 }
 
 fn fetch(xorb: &XorbIndex, chunks: &Range<u32>) -> Option<Fetch> {

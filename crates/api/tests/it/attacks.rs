@@ -3,9 +3,11 @@
 use bastide_core::limits::{MAX_FILE_BYTES, MAX_PATH_SEGMENTS};
 use bastide_inspect::attributes::{MAX_RULES, MAX_RULES_BYTES};
 use bastide_testkit::{Client, Reply, TestHub};
+use bastide_xet::hash::FileHasher;
+use bastide_xet::xorb::XorbIndex;
 use serde_json::{Value, json};
 
-use crate::uploads::{lfs_line, noise, upload};
+use crate::uploads::{cas, lfs_line, noise, upload, xorb};
 use crate::{commit, create, delete, put};
 
 async fn hub_with_repo() -> (TestHub, Client) {
@@ -184,5 +186,85 @@ async fn a_repository_has_so_many_uploads_under_way_and_no_more() {
     assert!(refused.text().contains("5000 uploads in parts under way"), "{}", refused.text());
     hub.advance_seconds(6 * 3600 + 1);
     ann.post(uri, batch(9000, 1)).await.expect(200);
+    hub.finish().await;
+}
+
+/// A shard of one file: all chunks of a xorb, `count` times, a segment each time.
+fn repeated(index: &XorbIndex, count: u32) -> (Vec<u8>, String) {
+    let mut hasher = FileHasher::default();
+    for _ in 0..count {
+        let mut before = 0;
+        for chunk in &index.chunks {
+            hasher.push(chunk.hash, u64::from(chunk.raw_end - before));
+            before = chunk.raw_end;
+        }
+    }
+    let hash = hasher.finish();
+    let mut bytes = bastide_xet::shard::dedup_answer(&[], &[0; 32], 0, 1)[..48].to_vec();
+    bytes.extend_from_slice(hash.as_bytes());
+    bytes.extend_from_slice(&(1u32 << 31).to_le_bytes());
+    bytes.extend_from_slice(&count.to_le_bytes());
+    bytes.extend_from_slice(&[0; 8]);
+    for _ in 0..count {
+        bytes.extend_from_slice(index.hash.as_bytes());
+        for number in [0, index.raw_bytes(), 0, index.chunk_count()] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+    let proof = index.proof(&(0..index.chunk_count())).unwrap();
+    for _ in 0..count {
+        bytes.extend_from_slice(proof.as_bytes());
+        bytes.extend_from_slice(&[0; 16]);
+    }
+    for _ in 0..2 {
+        bytes.extend_from_slice(&[0xff; 32]);
+        bytes.extend_from_slice(&[0; 16]);
+    }
+    (bytes, hash.to_string())
+}
+
+#[tokio::test]
+async fn a_file_in_tiny_pieces_is_refused_and_one_in_many_is_served() {
+    let (hub, ann) = hub_with_repo().await;
+    let write = cas(&ann, "ann/m", "write").await;
+    let (tiny, bytes) = xorb(&[vec![7]]);
+    write.post(&format!("/v1/xorbs/default/{}", tiny.hash), bytes).await.expect(200);
+    let refused = write.post("/v1/shards", repeated(&tiny, 1025).0).await.expect(400);
+    assert!(refused.text().contains("more segments than its size needs"), "{}", refused.text());
+    // As many as a file of its size may have: the answer comes in parts, and is the same in both versions.
+    let (small, bytes) = xorb(&[noise(9000, 1), noise(9000, 2)]);
+    write.post(&format!("/v1/xorbs/default/{}", small.hash), bytes).await.expect(200);
+    let (shard, file) = repeated(&small, 3000);
+    write.post("/v1/shards", shard).await.expect(200);
+    let read = cas(&hub.anonymous(), "ann/m", "read").await;
+    for (version, key) in [("v1", "fetch_info"), ("v2", "xorbs")] {
+        let answer = read.get(&format!("/{version}/reconstructions/{file}")).await.expect(200);
+        assert_eq!(answer.header("content-type"), "application/json");
+        let answer = answer.json();
+        assert_eq!(answer["terms"].as_array().unwrap().len(), 3000);
+        assert_eq!(answer["terms"][2999]["unpacked_length"], 18_000);
+        assert_eq!(answer[key][small.hash.to_string()].as_array().unwrap().len(), 1);
+    }
+    let uri = format!("{}/v1/reconstructions/{file}", read.base);
+    let part = read.client.get_with(&uri, &[("range", "bytes=35999-36000")]).await.expect(200).json();
+    assert_eq!(part["offset_into_first_range"], 8999);
+    assert_eq!(part["terms"].as_array().unwrap().len(), 2);
+    assert_eq!(part["terms"][0]["range"], json!({ "start": 1, "end": 2 }));
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_shard_that_repeats_a_few_bytes_without_end_is_refused() {
+    let (hub, ann) = hub_with_repo().await;
+    let write = cas(&ann, "ann/m", "write").await;
+    let (zeros, bytes) = xorb(&vec![vec![0; 128 * 1024]; 512]);
+    assert!(bytes.len() < 1 << 20);
+    write.post(&format!("/v1/xorbs/default/{}", zeros.hash), bytes).await.expect(200);
+    // 64 GiB from a shard of 100 kB.
+    let refused = write.post("/v1/shards", repeated(&zeros, 1024).0).await.expect(400);
+    assert!(refused.text().contains("checking them would take too long"), "{}", refused.text());
+    let refused = write.post("/v2/shards", repeated(&zeros, 1024).0).await.expect(200).text();
+    assert!(refused.contains("\"type\":\"error\"") && refused.contains("too long"), "{refused}");
+    write.post("/v1/shards", repeated(&zeros, 2).0).await.expect(200);
     hub.finish().await;
 }

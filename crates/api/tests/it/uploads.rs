@@ -152,12 +152,12 @@ async fn knowing_a_hash_gives_no_right_to_the_bytes() {
     hub.finish().await;
 }
 
-struct Cas {
-    base: String,
-    client: Client,
+pub struct Cas {
+    pub base: String,
+    pub client: Client,
 }
 
-async fn cas(client: &Client, id: &str, scope: &str) -> Cas {
+pub async fn cas(client: &Client, id: &str, scope: &str) -> Cas {
     let token = client.get(&format!("/api/models/{id}/xet-{scope}-token/main")).await.expect(200);
     assert_eq!(token.header("x-xet-cas-url"), token.json()["casUrl"]);
     let body = token.json();
@@ -165,11 +165,11 @@ async fn cas(client: &Client, id: &str, scope: &str) -> Cas {
 }
 
 impl Cas {
-    async fn post(&self, path: &str, body: Vec<u8>) -> Reply {
+    pub async fn post(&self, path: &str, body: Vec<u8>) -> Reply {
         self.client.send(Method::POST, &format!("{}{path}", self.base), &[], Body::from(body)).await
     }
 
-    async fn get(&self, path: &str) -> Reply {
+    pub async fn get(&self, path: &str) -> Reply {
         self.client.get(&format!("{}{path}", self.base)).await
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use bastide_core::limits::{MAX_CHUNK_BYTES, MAX_XORB_BYTES, MAX_XORB_CHUNKS};
 use bastide_xet::XetError;
-use bastide_xet::file::check;
+use bastide_xet::file::{MAX_FILE_SEGMENTS, check};
 use bastide_xet::hash::{chunk_hash, xorb_hash};
 use bastide_xet::shard::{self, Segment, ShardFile};
 use bastide_xet::xorb::{XorbIndex, decode_chunk, validate};
@@ -190,6 +190,40 @@ fn a_small_shard_cannot_ask_for_hours_of_hashing() {
     let error = check(&file, &mut budget, |_| Some(&index)).unwrap_err();
     assert_eq!(error, XetError::Shard("its files have too many chunks"));
     assert!(check(&file, &mut 3, |_| Some(&index)).is_ok());
+}
+
+/// A file of one tiny chunk, as many times as one likes.
+fn fragmented(count: usize) -> (XorbIndex, ShardFile) {
+    let (index, _) = build(&[vec![7]]);
+    let mut hasher = bastide_xet::hash::FileHasher::default();
+    (0..count).for_each(|_| hasher.push(index.chunks[0].hash, 1));
+    let segment =
+        Segment { xorb: index.hash, proof: index.proof(&(0..1)).unwrap(), raw_bytes: 1, chunks: 0..1 };
+    (index, ShardFile { hash: hasher.finish(), segments: vec![segment; count], sha256: None })
+}
+
+#[test]
+fn a_file_in_more_pieces_than_its_size_needs_is_refused() {
+    let run = |count| {
+        let (index, file) = fragmented(count);
+        check(&file, &mut (1 << 24), |_| Some(&index)).map(|checked| checked.terms.len())
+    };
+    assert_eq!(run(1024), Ok(1024));
+    assert_eq!(run(1025), Err(XetError::Shard("a file in more segments than its size needs")));
+    assert_eq!(run(MAX_FILE_SEGMENTS + 1), Err(XetError::Shard("a file of more than 131072 segments")));
+}
+
+#[test]
+fn a_range_decodes_its_own_terms_only() {
+    let (index, file) = fragmented(1000);
+    let checked = check(&file, &mut (1 << 24), |_| Some(&index)).unwrap();
+    let bytes = bastide_xet::file::encode_terms(&checked.terms);
+    let cut = |range, most| bastide_xet::file::terms_in(&bytes, &range, most).unwrap();
+    let found = cut(500..502, 2).unwrap();
+    assert_eq!((found.terms.len(), found.start), (2, 500));
+    assert_eq!(cut(500..503, 2), None);
+    assert_eq!(cut(0..1000, 1000).unwrap().terms, checked.terms);
+    assert!(cut(1000..2000, 9).unwrap().terms.is_empty());
 }
 
 #[test]

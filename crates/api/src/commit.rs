@@ -1,10 +1,12 @@
 //! Uploading: what to do with each file, and the commit itself.
 
+use std::marker::PhantomData;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bastide_core::limits::{MAX_COMMIT_BYTES, MAX_JSON_BYTES, MAX_REGULAR_FILE_BYTES};
+use bastide_core::limits::{MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, MAX_REGULAR_FILE_BYTES};
 use bastide_core::{EntryPath, RefName, Revision};
 use bastide_hub::access::Write;
 use bastide_hub::commits::{CommitBuilder, CommitHeader, Operation};
@@ -14,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::{Method, header};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
@@ -22,6 +25,10 @@ use crate::routes::Routes;
 
 /// A line holds one file in base64, and some text.
 const MAX_LINE_BYTES: usize = MAX_REGULAR_FILE_BYTES as usize / 3 * 4 + 64 * 1024;
+
+/// A whole commit as one document: room for two files of the largest size. Longer ones come line
+/// by line.
+const MAX_DOCUMENT_BYTES: usize = 2 * MAX_LINE_BYTES;
 
 pub fn routes(routes: Routes) -> Routes {
     routes.api(Method::POST, "/api/{kind}/{ns}/{name}/preupload/{*rev}", preupload).api(
@@ -127,7 +134,7 @@ async fn read_body(request: Request, reader: &mut Reader) -> Result<(), Problem>
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.to_str().is_ok_and(|value| value.starts_with("application/json")));
     if whole {
-        let bytes = body_bytes(request, MAX_JSON_BYTES.max(MAX_LINE_BYTES * 4)).await?;
+        let bytes = body_bytes(request, MAX_DOCUMENT_BYTES).await?;
         return reader.document(&bytes).await;
     }
     let mut body = request.into_body().into_data_stream();
@@ -202,17 +209,54 @@ struct PathValue {
     path: String,
 }
 
+/// The whole commit as one document. Its fields are spelled out: a flattened header would keep a
+/// copy of whatever else somebody puts there.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
-    #[serde(flatten)]
-    header: HeaderValue,
     #[serde(default)]
-    files: Vec<FileValue>,
+    summary: String,
     #[serde(default)]
-    lfs_files: Vec<LargeValue>,
+    description: String,
+    parent_commit: Option<String>,
     #[serde(default)]
-    deleted_entries: Vec<PathValue>,
+    files: Few<FileValue>,
+    #[serde(default)]
+    lfs_files: Few<LargeValue>,
+    #[serde(default)]
+    deleted_entries: Few<PathValue>,
+}
+
+/// A list that ends the reading when it is longer than a commit can be.
+struct Few<T>(Vec<T>);
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = Few<T>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "a list of at most {MAX_COMMIT_OPERATIONS} operations")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Few<T>, A::Error> {
+                let mut few = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    if few.len() >= MAX_COMMIT_OPERATIONS {
+                        return Err(A::Error::invalid_length(few.len() + 1, &self));
+                    }
+                    few.push(item);
+                }
+                Ok(Few(few))
+            }
+        }
+        deserializer.deserialize_seq(Items(PhantomData))
+    }
 }
 
 fn bad_json(error: serde_json::Error) -> Problem {
@@ -249,14 +293,15 @@ impl Reader {
 
     async fn document(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let document: Document = serde_json::from_slice(bytes).map_err(bad_json)?;
-        self.header = Some(header_of(document.header));
-        for file in document.files {
+        let Document { summary, description, parent_commit, files, lfs_files, deleted_entries } = document;
+        self.header = Some(header_of(HeaderValue { summary, description, parent_commit }));
+        for file in files.0 {
             self.file(file).await?;
         }
-        for file in document.lfs_files {
+        for file in lfs_files.0 {
             self.large(file).await?;
         }
-        for entry in document.deleted_entries {
+        for entry in deleted_entries.0 {
             self.delete(entry).await?;
         }
         Ok(())

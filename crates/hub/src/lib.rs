@@ -119,6 +119,7 @@ pub struct Inner {
     pub(crate) validations: tokio::sync::Semaphore,
     pub(crate) hashing: tokio::sync::Semaphore,
     pub(crate) hash_turns: objects::RepoLocks,
+    pub(crate) remembered: weights::Remembered,
     pub(crate) terms: Arc<tokio::sync::Semaphore>,
 }
 
@@ -143,6 +144,7 @@ impl Hub {
             validations: tokio::sync::Semaphore::new(xet::CONCURRENT_VALIDATIONS),
             hashing: tokio::sync::Semaphore::new(xet::CONCURRENT_HASHES),
             hash_turns: objects::RepoLocks::default(),
+            remembered: weights::Remembered::default(),
             terms: Arc::new(tokio::sync::Semaphore::new(large::MAX_TERMS_IN_MEMORY)),
         }))
     }

@@ -3,12 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
+use bastide_core::Sha256;
 use bastide_core::limits::MAX_REGULAR_FILE_BYTES;
 use bastide_git::Pointer;
 use bastide_inspect::gguf::{self, Facts, GgufError};
 use bastide_inspect::safetensors::{self, Parameters};
+use bastide_store::xet;
 use bytes::Bytes;
+use quick_cache::sync::Cache;
 
 use crate::access::{Access, Write};
 use crate::trees::{ItemKind, TreeItem};
@@ -16,8 +20,12 @@ use crate::{Hub, Problem};
 
 /// Weight files of one model whose headers are read.
 const MAX_WEIGHT_FILES: usize = 200;
-/// Bytes of all of their headers.
-const MAX_HEADERS_BYTES: u64 = 128 * 1024 * 1024;
+/// Bytes of headers that one commit reads. The branch waits meanwhile; what was read once is
+/// remembered, so that a larger model is counted by one of its next commits.
+const MAX_HEADERS_BYTES: u64 = 64 * 1024 * 1024;
+/// Files whose header is remembered; of GGUF it has texts.
+const REMEMBERED: usize = 10_000;
+const REMEMBERED_GGUF: usize = 500;
 /// Longest index of weight files that is read.
 const MAX_INDEX_BYTES: u64 = 10 * 1024 * 1024;
 
@@ -25,7 +33,35 @@ const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const ADAPTER: &str = "adapter_model.safetensors";
 
+/// The content that was read: its hash and size.
+type Content = (Sha256, u64);
+
+/// What the headers of large files said, by their content; `None` where one cannot be read.
+pub(crate) struct Remembered {
+    parameters: Cache<Content, Option<Arc<Parameters>>>,
+    gguf: Cache<Content, Option<Arc<Facts>>>,
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Self { parameters: Cache::new(REMEMBERED), gguf: Cache::new(REMEMBERED_GGUF) }
+    }
+}
+
 impl Hub {
+    /// The content of a large file that this repository holds. What another one's file says is
+    /// not told to those who know its hash.
+    async fn held_content(
+        &self,
+        access: &Access<Write>,
+        file: &TreeItem,
+    ) -> Result<Option<Content>, Problem> {
+        let ItemKind::Large { pointer, .. } = &file.kind else { return Ok(None) };
+        let held = xet::file_hash(&mut self.db.read().await?, access, pointer.sha256).await?;
+        held.map(|_| Some((pointer.sha256, pointer.size)))
+            .ok_or_else(|| Problem::entry("the content of this file is not here"))
+    }
+
     /// The parameters of a model in safetensors files.
     pub(crate) async fn safetensors(&self, access: &Access<Write>, files: &[TreeItem]) -> Option<Parameters> {
         let counted = self.count_parameters(access, files).await;
@@ -48,7 +84,7 @@ impl Hub {
         let mut sum: Option<Parameters> = None;
         let mut budget = MAX_HEADERS_BYTES;
         for file in weights {
-            let found = self.parameters_of(access, file, &mut budget).await?;
+            let found = self.remembered_parameters(access, file, &mut budget).await?;
             sum.get_or_insert_with(Parameters::default).add(&found);
         }
         Ok(sum)
@@ -80,6 +116,27 @@ impl Hub {
         Ok(names.filter(|path| path.ends_with(".safetensors") && !path.contains('/')).cloned().collect())
     }
 
+    async fn remembered_parameters(
+        &self,
+        access: &Access<Write>,
+        file: &TreeItem,
+        budget: &mut u64,
+    ) -> Result<Arc<Parameters>, Problem> {
+        let content = self.held_content(access, file).await?;
+        if let Some(known) = content.and_then(|content| self.remembered.parameters.get(&content)) {
+            return known.ok_or_else(|| unreadable(file));
+        }
+        let read = self.parameters_of(access, file, budget).await.map(Arc::new);
+        if let Some(content) = content {
+            match &read {
+                Ok(found) => self.remembered.parameters.insert(content, Some(Arc::clone(found))),
+                Err(Problem::Invalid(_)) => self.remembered.parameters.insert(content, None),
+                Err(_) => {}
+            }
+        }
+        read
+    }
+
     async fn parameters_of(
         &self,
         access: &Access<Write>,
@@ -90,8 +147,7 @@ impl Hub {
         let bad = |error: safetensors::HeaderError| Problem::Invalid(format!("{}: {error}", file.path));
         let first = self.item_range(access, file, 0..size.min(8)).await?;
         let end = safetensors::header_end(first.as_ref().try_into().unwrap_or_default()).map_err(bad)?;
-        *budget =
-            budget.checked_sub(end).ok_or_else(|| Problem::Invalid("the headers are too long".into()))?;
+        spend(budget, end)?;
         let header = self.item_range(access, file, 8..end.min(size)).await?;
         let counted = tokio::task::spawn_blocking(move || safetensors::parameters(&header, size));
         counted.await?.map_err(bad)
@@ -116,23 +172,51 @@ impl Hub {
         let parts = gguf::parts(first, u32::try_from(MAX_WEIGHT_FILES).unwrap_or_default());
         let parts = parts.ok_or_else(|| Problem::Invalid("the model has too many parts".into()))?;
         let mut whole: Option<Facts> = None;
+        let mut budget = MAX_HEADERS_BYTES;
         for part in &parts {
             let file = files.iter().find(|file| file.path == *part);
             let file = file.ok_or_else(|| Problem::Invalid(format!("the part {part} is missing")))?;
-            let facts = self.gguf_facts(access, file).await?;
+            let facts = self.remembered_facts(access, file, &mut budget).await?;
             match &mut whole {
-                None => whole = Some(facts),
+                None => whole = Some(facts.as_ref().clone()),
                 Some(whole) => whole.total = whole.total.saturating_add(facts.total),
             }
         }
         whole.ok_or_else(|| Problem::Invalid("the model has no parts".into()))
     }
 
+    async fn remembered_facts(
+        &self,
+        access: &Access<Write>,
+        file: &TreeItem,
+        budget: &mut u64,
+    ) -> Result<Arc<Facts>, Problem> {
+        let content = self.held_content(access, file).await?;
+        if let Some(known) = content.and_then(|content| self.remembered.gguf.get(&content)) {
+            return known.ok_or_else(|| unreadable(file));
+        }
+        let read = self.gguf_facts(access, file, budget).await.map(Arc::new);
+        if let Some(content) = content {
+            match &read {
+                Ok(found) => self.remembered.gguf.insert(content, Some(Arc::clone(found))),
+                Err(Problem::Invalid(_)) => self.remembered.gguf.insert(content, None),
+                Err(_) => {}
+            }
+        }
+        read
+    }
+
     /// Reads a header in growing steps: only the file itself says how long it is.
-    async fn gguf_facts(&self, access: &Access<Write>, file: &TreeItem) -> Result<Facts, Problem> {
+    async fn gguf_facts(
+        &self,
+        access: &Access<Write>,
+        file: &TreeItem,
+        budget: &mut u64,
+    ) -> Result<Facts, Problem> {
         let most = file.size().min(gguf::MAX_HEADER_BYTES);
         let (mut bytes, mut end) = (Vec::new(), gguf::FIRST_BYTES.min(most));
         loop {
+            spend(budget, end - bytes.len() as u64)?;
             bytes.extend_from_slice(&self.item_range(access, file, bytes.len() as u64..end).await?);
             match gguf::read(&bytes, file.size()) {
                 Err(GgufError::Incomplete) if end < most => end = (end * 2).min(most),
@@ -162,6 +246,17 @@ impl Hub {
             ItemKind::Folder => Err(Problem::entry("it is a folder")),
         }
     }
+}
+
+/// Takes the bytes of a header from what one commit reads.
+fn spend(budget: &mut u64, bytes: u64) -> Result<(), Problem> {
+    let left = budget.checked_sub(bytes);
+    *budget = left.ok_or_else(|| Problem::TooLarge("more headers than one commit reads".into()))?;
+    Ok(())
+}
+
+fn unreadable(file: &TreeItem) -> Problem {
+    Problem::Invalid(format!("{}: its header could not be read before", file.path))
 }
 
 /// Projectors and importance matrices lie beside models, in the same format.

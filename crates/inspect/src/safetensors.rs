@@ -1,12 +1,18 @@
 //! The header of a safetensors file: how many parameters of which type.
 //! Format: 8 bytes length (little-endian), then JSON of name to dtype, shape and offsets.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Longest header that is read; the format's own limit is 100 MB.
-pub const MAX_HEADER_BYTES: u64 = 25_000_000;
+/// Longest header that is read: 50,000 tensors and more. The format's own limit is 100 MB.
+pub const MAX_HEADER_BYTES: u64 = 10 * 1024 * 1024;
+/// Types that one file may name, and the length of a name: there are about twenty.
+const MAX_TYPES: usize = 64;
+const MAX_TYPE_BYTES: usize = 32;
 const LENGTH_BYTES: u64 = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +43,92 @@ impl Parameters {
     }
 }
 
+/// One tensor. Whatever else its entry holds is skipped, not kept.
 #[derive(Deserialize)]
-struct Tensor {
-    dtype: String,
-    shape: Vec<u64>,
+struct Tensor<'a> {
+    #[serde(borrow)]
+    dtype: Cow<'a, str>,
+    shape: Count,
     data_offsets: (u64, u64),
+}
+
+/// The product of a shape: `None` when it is too large for a number.
+struct Count(Option<u64>);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sides;
+        impl<'de> Visitor<'de> for Sides {
+            type Value = Count;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of sides")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sides: A) -> Result<Count, A::Error> {
+                let mut product = Some(1u64);
+                while let Some(side) = sides.next_element::<u64>()? {
+                    product = product.and_then(|product| product.checked_mul(side));
+                }
+                Ok(Count(product))
+            }
+        }
+        deserializer.deserialize_seq(Sides)
+    }
+}
+
+/// Counts while the header is read, so that memory does not grow with it.
+struct Counter {
+    /// Bytes of the file after its header.
+    data: u64,
+    found: Parameters,
+    layout: bool,
+}
+
+impl<'de> Visitor<'de> for &mut Counter {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tensors by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while let Some(name) = entries.next_key::<Cow<'de, str>>()? {
+            if name == "__metadata__" {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let tensor: Tensor<'de> = entries.next_value()?;
+            if self.add(&tensor).is_none() {
+                self.layout = true;
+                return Err(A::Error::custom("a tensor that cannot be"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Counter {
+    fn add(&mut self, tensor: &Tensor<'_>) -> Option<()> {
+        let count = tensor.shape.0?;
+        let (start, end) = tensor.data_offsets;
+        let bits = end.checked_sub(start)?.checked_mul(8)?;
+        // A value of a type that is not known has a bit at least.
+        let fits = match type_bits(&tensor.dtype) {
+            Some(each) => count.checked_mul(each) == Some(bits),
+            None => count <= bits,
+        };
+        if end > self.data || !fits {
+            return None;
+        }
+        let types = &mut self.found.by_type;
+        let is_new = !types.contains_key(tensor.dtype.as_ref());
+        if is_new && (tensor.dtype.len() > MAX_TYPE_BYTES || types.len() >= MAX_TYPES) {
+            return None;
+        }
+        let sum = types.entry(tensor.dtype.to_string()).or_default();
+        *sum = sum.saturating_add(count);
+        self.found.total = self.found.total.saturating_add(count);
+        Some(())
+    }
 }
 
 /// Where the header ends, from the first eight bytes.
@@ -55,31 +142,15 @@ pub fn header_end(first: [u8; 8]) -> Result<u64, HeaderError> {
 
 /// Counts the parameters that a header (without the length) describes in a file of `size` bytes.
 pub fn parameters(header: &[u8], size: u64) -> Result<Parameters, HeaderError> {
-    let entries: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(header).map_err(|_| HeaderError::Invalid)?;
     let data = size.checked_sub(LENGTH_BYTES + header.len() as u64).ok_or(HeaderError::Layout)?;
-    let mut found = Parameters::default();
-    for (name, value) in entries {
-        if name == "__metadata__" {
-            continue;
-        }
-        let tensor: Tensor = serde_json::from_value(value).map_err(|_| HeaderError::Invalid)?;
-        let count = tensor.shape.iter().try_fold(1u64, |product, side| product.checked_mul(*side));
-        let count = count.ok_or(HeaderError::Layout)?;
-        let (start, end) = tensor.data_offsets;
-        let bits = end.checked_sub(start).and_then(|bytes| bytes.checked_mul(8));
-        // A value of a type that is not known has a bit at least.
-        let fits = bits.is_some_and(|bits| match type_bits(&tensor.dtype) {
-            Some(each) => count.checked_mul(each) == Some(bits),
-            None => count <= bits,
-        });
-        if end > data || !fits {
-            return Err(HeaderError::Layout);
-        }
-        let one = Parameters { by_type: BTreeMap::from([(tensor.dtype, count)]), total: count };
-        found.add(&one);
+    let mut counter = Counter { data, found: Parameters::default(), layout: false };
+    let mut json = serde_json::Deserializer::from_slice(header);
+    let read = json.deserialize_map(&mut counter).and_then(|()| json.end());
+    match read {
+        Ok(()) => Ok(counter.found),
+        Err(_) if counter.layout => Err(HeaderError::Layout),
+        Err(_) => Err(HeaderError::Invalid),
     }
-    Ok(found)
 }
 
 /// The files that an index (`model.safetensors.index.json`) spreads a model over.
@@ -135,6 +206,25 @@ mod tests {
         assert_eq!(layout("7"), Err(HeaderError::Invalid));
         assert_eq!(header_end(u64::MAX.to_le_bytes()), Err(HeaderError::TooLong));
         assert_eq!(header_end(MAX_HEADER_BYTES.to_le_bytes()), Ok(MAX_HEADER_BYTES + 8));
+    }
+
+    #[test]
+    fn what_is_not_known_is_skipped_and_types_are_few() {
+        let deep = format!("{{\"a\":[{}0]}}", "0,".repeat(100_000));
+        assert_eq!(parameters(deep.as_bytes(), 1 << 40), Err(HeaderError::Invalid));
+        let more = format!(
+            "{{\"__metadata__\":[{}0],\"a\":{{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"x\":[[1],{{}}]}}}}",
+            "0,".repeat(1000)
+        );
+        assert_eq!(parameters(more.as_bytes(), 1 << 40).map(|found| found.total), Ok(1));
+        let types = |count: usize| {
+            let tensor =
+                |n: usize| format!("\"{n}\":{{\"dtype\":\"T{n}\",\"shape\":[1],\"data_offsets\":[0,1]}}");
+            let all: Vec<String> = (0..count).map(tensor).collect();
+            parameters(format!("{{{}}}", all.join(",")).as_bytes(), 1 << 40).map(|found| found.total)
+        };
+        assert_eq!(types(MAX_TYPES), Ok(64));
+        assert_eq!(types(MAX_TYPES + 1), Err(HeaderError::Layout));
     }
 
     #[test]

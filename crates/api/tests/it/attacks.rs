@@ -1,10 +1,12 @@
 //! Input that is made to cost us more than its sender: each is refused, or costs little.
 
-use bastide_core::limits::{MAX_FILE_BYTES, MAX_PATH_SEGMENTS};
+use axum::body::Body;
+use bastide_core::limits::{MAX_COMMIT_OPERATIONS, MAX_FILE_BYTES, MAX_PATH_SEGMENTS};
 use bastide_inspect::attributes::{MAX_RULES, MAX_RULES_BYTES};
 use bastide_testkit::{Client, Reply, TestHub};
 use bastide_xet::hash::FileHasher;
 use bastide_xet::xorb::XorbIndex;
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::uploads::{cas, lfs_line, noise, upload, xorb};
@@ -266,5 +268,58 @@ async fn a_shard_that_repeats_a_few_bytes_without_end_is_refused() {
     let refused = write.post("/v2/shards", repeated(&zeros, 1024).0).await.expect(200).text();
     assert!(refused.contains("\"type\":\"error\"") && refused.contains("too long"), "{refused}");
     write.post("/v1/shards", repeated(&zeros, 2).0).await.expect(200);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_document_is_read_into_its_fields_and_no_more() {
+    let (hub, ann) = hub_with_repo().await;
+    let uri = "/api/models/ann/m/commit/main";
+    let post = |body: String| {
+        let ann = ann.clone();
+        async move { ann.send(Method::POST, uri, &[("content-type", "application/json")], Body::from(body)).await }
+    };
+    let unknown = format!(
+        "{{\"summary\":\"s\",\"x\":[{}0],\"files\":[{{\"path\":\"a\",\"content\":\"1\"}}]}}",
+        "0,".repeat(1 << 20)
+    );
+    post(unknown).await.expect(200);
+    let file = r#"{"path":"a","content":""},"#;
+    let many = format!("{{\"summary\":\"s\",\"files\":[{}{{}}]}}", file.repeat(MAX_COMMIT_OPERATIONS + 1));
+    let refused = post(many).await.expect(400);
+    assert!(refused.text().contains("at most 25000 operations"), "{}", refused.text());
+    post(format!("{{\"summary\":\"{}\"}}", "s".repeat(29 << 20))).await.expect(413);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_hostile_header_of_weights_is_not_kept_and_not_read_twice() {
+    let (hub, ann) = hub_with_repo().await;
+    let weights = |header: &str, data: usize| {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(&vec![0; data]);
+        bytes
+    };
+    let bad = weights(&format!("{{\"a\":[{}0]}}", "0,".repeat(500_000)), 0);
+    upload(&ann, "ann/m", "bad.safetensors", &bad).await;
+    let good = weights(r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#, 24);
+    assert!(ann.get("/api/models/ann/m").await.expect(200).json().get("safetensors").is_none());
+    upload(&ann, "ann/m", "model.safetensors", &good).await;
+    for n in 0..3 {
+        commit(&ann, "ann/m", &[put("n", n.to_string())]).await.expect(200);
+        let info = ann.get("/api/models/ann/m").await.expect(200).json();
+        assert_eq!(info["safetensors"]["total"], 6);
+    }
+    // What was counted here is told to nobody who only knows the hash.
+    let bob = hub.user("bob").await;
+    create(&bob, "model", "b").await.expect(200);
+    let pointer = format!(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
+        lfs_line("x", &good)["value"]["oid"].as_str().unwrap(),
+        good.len()
+    );
+    commit(&bob, "bob/b", &[put("model.safetensors", pointer)]).await.expect(200);
+    assert!(bob.get("/api/models/bob/b").await.expect(200).json().get("safetensors").is_none());
     hub.finish().await;
 }

@@ -10,6 +10,8 @@ use bastide_core::limits::MAX_FILE_BYTES;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::server::MAX_CONNECTIONS;
+
 const DEFAULT_DATA: &str = "data";
 const DEFAULT_LISTEN: &str = "127.0.0.1:7860";
 const FILE_NAME: &str = "bastide.toml";
@@ -20,6 +22,9 @@ const LFS_MULTIPART_BYTES: RangeInclusive<u64> = 5 * 1024 * 1024..=MAX_FILE_BYTE
 /// An upload takes a while between its bytes and its commit: a shorter grace would take the bytes
 /// away under it.
 const GC_GRACE_SECONDS: RangeInclusive<i64> = 3600..=365 * 86_400;
+
+/// A browser or a client takes several at a time.
+const CONNECTIONS: RangeInclusive<usize> = 16..=1_000_000;
 
 /// Where the hub's state is: every command takes these.
 #[derive(Debug, Clone, Args)]
@@ -71,6 +76,8 @@ pub struct File {
     pub lfs_multipart_bytes: Option<u64>,
     /// seconds between a thing becoming garbage and its bytes being removed; at least 3600
     pub gc_grace_seconds: Option<i64>,
+    /// connections at the same time, and at most half of the files that may be open; at least 16
+    pub max_connections: Option<usize>,
 }
 
 impl File {
@@ -108,6 +115,7 @@ pub struct Settings {
     pub database: Option<String>,
     pub storage: Option<String>,
     pub hub: bastide_hub::Config,
+    pub max_connections: usize,
     pub given: Given,
 }
 
@@ -141,7 +149,9 @@ impl Settings {
         check_scheme("database", database.as_deref(), &["postgres://", "postgresql://"])?;
         let storage = location.storage.clone().or(file.storage);
         check_scheme("storage", storage.as_deref(), &["s3://"])?;
-        Ok(Self { listen, database, storage, hub, given })
+        let max_connections = file.max_connections.unwrap_or(MAX_CONNECTIONS);
+        let max_connections = in_range("max_connections", max_connections, &CONNECTIONS)?;
+        Ok(Self { listen, database, storage, hub, max_connections, given })
     }
 }
 
@@ -209,6 +219,7 @@ mod tests {
             ("read_record_days = 36500", "read_record_days = 36501"),
             ("lfs_multipart_bytes = 5242880", "lfs_multipart_bytes = 5242879"),
             ("gc_grace_seconds = 3600", "gc_grace_seconds = 3599"),
+            ("max_connections = 16", "max_connections = 15"),
             ("gc_grace_seconds = 31536000", "gc_grace_seconds = 31536001"),
         ] {
             assert!(settings(good).is_ok(), "{good}");
@@ -237,7 +248,7 @@ mod tests {
         let source = include_str!("config.rs");
         let body = source.split("pub struct File {").nth(1).unwrap().split("\n}").next().unwrap();
         let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines.len(), 16, "one line of comment for each key");
+        assert_eq!(lines.len(), 18, "one line of comment for each key");
         for pair in lines.chunks(2) {
             let (comment, key) = (pair[0].trim_start_matches("/// "), pair[1].trim_start_matches("pub "));
             let row = format!("| `{}` |", key.split(':').next().unwrap());

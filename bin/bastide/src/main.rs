@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod open;
 mod output;
+mod server;
 
 use std::process::ExitCode;
 use std::time::Duration;

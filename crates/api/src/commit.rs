@@ -20,6 +20,7 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
+use crate::buffer::Room;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute, body_bytes};
 use crate::routes::Routes;
 
@@ -139,6 +140,7 @@ async fn read_body(request: Request, reader: &mut Reader) -> Result<(), Problem>
     }
     let mut body = request.into_body().into_data_stream();
     let mut buffer = BytesMut::new();
+    let mut room = Room::default();
     let mut total = 0u64;
     // Where the search for the end of the line goes on.
     let mut searched = 0;
@@ -150,6 +152,7 @@ async fn read_body(request: Request, reader: &mut Reader) -> Result<(), Problem>
                 "a commit request has at most {MAX_COMMIT_BYTES} bytes: split it"
             )));
         }
+        room.hold(buffer.len() + part.len())?;
         buffer.extend_from_slice(&part);
         while let Some(end) = buffer.iter().skip(searched).position(|byte| *byte == b'\n') {
             let line = buffer.split_to(searched + end + 1);

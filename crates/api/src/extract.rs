@@ -11,11 +11,13 @@ use bastide_core::{RepoKind, RepoPath};
 use bastide_hub::Context;
 use bastide_hub::access::{Access, Level};
 use bastide_hub::{Hub, Origin, Problem};
+use futures_util::StreamExt;
 use http::{HeaderMap, Method, header};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::answer::{Answer, Failure};
+use crate::buffer::Buffered;
 use crate::middleware::RequestId;
 
 /// Longest user agent that is kept.
@@ -148,7 +150,7 @@ impl<T: DeserializeOwned> FromRequest<Hub> for JsonBody<T> {
 
     async fn from_request(request: Request, _: &Hub) -> Answer<Self> {
         let bytes = body_bytes(request, MAX_JSON_BYTES).await?;
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let text = if bytes.is_empty() { b"{}" } else { &*bytes };
         let value =
             serde_json::from_slice(text).map_err(|error| Problem::Invalid(format!("bad JSON: {error}")))?;
         Ok(Self(value))
@@ -156,16 +158,19 @@ impl<T: DeserializeOwned> FromRequest<Hub> for JsonBody<T> {
 }
 
 /// A whole body of at most `limit` bytes.
-pub async fn body_bytes(request: Request, limit: usize) -> Result<bytes::Bytes, Problem> {
-    use http_body_util::{BodyExt, LengthLimitError, Limited};
-    let body = Limited::new(request.into_body(), limit).collect().await.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            Problem::TooLarge(format!("the request has more than {limit} bytes"))
-        } else {
-            Problem::Invalid("the request ended before its body did".into())
+pub async fn body_bytes(request: Request, limit: usize) -> Result<Buffered, Problem> {
+    let mut body = request.into_body().into_data_stream();
+    let mut buffered = Buffered::default();
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|_| Problem::Invalid("the request ended before its body did".into()))?;
+        let len = buffered.bytes.len() + part.len();
+        if len > limit {
+            return Err(Problem::TooLarge(format!("the request has more than {limit} bytes")));
         }
-    })?;
-    Ok(body.to_bytes())
+        buffered.room.hold(len)?;
+        buffered.bytes.extend_from_slice(&part);
+    }
+    Ok(buffered)
 }
 
 /// A query as pairs, in order: names repeat, and booleans come in several spellings.

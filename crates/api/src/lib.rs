@@ -2,6 +2,7 @@
 //! calls one operation of the hub and chooses how to show the answer.
 
 mod answer;
+mod buffer;
 mod cards;
 mod cas;
 mod commit;

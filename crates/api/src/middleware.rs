@@ -1,20 +1,25 @@
 //! What every request passes: a request id, headers for browsers, redirects of moved
 //! repositories, one log line, and a net for panics.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use bastide_core::RepoPath;
 use bastide_hub::{Hub, Problem};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http_body::Body as _;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutBody;
 
 use crate::answer::{Moved, X_REQUEST_ID, header_text, problem_response};
 
 const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+/// How long a client may send nothing of a body that it has begun.
+const BODY_IDLE: Duration = Duration::from_secs(60);
 /// Longest id that a client may give its request.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -35,12 +40,18 @@ pub fn wrap(router: Router<Hub>, hub: &Hub) -> Router<Hub> {
         .layer(from_fn(request_id))
 }
 
-async fn request_id(mut request: Request, next: Next) -> Response {
+async fn request_id(request: Request, next: Next) -> Response {
     let id = choose_id(request.headers());
+    let mut request = request.map(|body| patient(body, BODY_IDLE));
     request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).await;
     response.headers_mut().insert(X_REQUEST_ID, header_text(&id));
     response
+}
+
+/// A body that fails when nothing of it comes for so long.
+fn patient(body: Body, idle: Duration) -> Body {
+    if body.is_end_stream() { body } else { Body::new(TimeoutBody::new(idle, body)) }
 }
 
 /// The client's own id unchanged; else one that holds its trace id; else a fresh one.
@@ -100,6 +111,16 @@ fn browser_headers(headers: &mut HeaderMap, public_url: &str) {
 mod tests {
     use super::*;
     use bastide_core::RepoKind;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn a_body_of_which_nothing_comes_fails() {
+        let silent =
+            Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+        assert!(patient(silent, Duration::from_millis(20)).collect().await.is_err());
+        let whole = patient(Body::from("all"), Duration::from_secs(9)).collect().await.unwrap();
+        assert_eq!(whole.to_bytes(), "all");
+    }
 
     #[test]
     fn redirects_keep_the_rest_of_the_address_as_it_was_written() {

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::config::{Location, ServeArgs, Settings};
+use crate::server::{self, Limits};
 use crate::{open, output};
 
 /// How long requests that are under way may go on once the hub was asked to stop. A download that
@@ -44,9 +45,8 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     welcome(&hub, &settings, &steps, args.json).await?;
     hub.start().await?;
     let app = bastide_api::router(hub.clone()).merge(bastide_web::router(hub.clone(), steps));
-    let service = app.into_make_service_with_connect_info::<SocketAddr>();
     let (ask, asked) = oneshot::channel();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async {
+    let server = server::serve(listener, app, Limits::new(settings.max_connections), async {
         let _ = asked.await;
     });
     tokio::select! {

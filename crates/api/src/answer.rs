@@ -84,7 +84,8 @@ pub fn problem_response(problem: &Problem) -> Response {
     let mut response = (status, axum::Json(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    headers.insert(X_ERROR_MESSAGE, header_text(&text));
+    let short: String = text.chars().take(MAX_MESSAGE_CHARS).collect();
+    headers.insert(X_ERROR_MESSAGE, header_text(&short));
     if let Some(code) = code {
         headers.insert(X_ERROR_CODE, HeaderValue::from_static(code));
     }
@@ -102,6 +103,10 @@ pub fn problem_response(problem: &Problem) -> Response {
     }
     response
 }
+
+/// Longest message in a header; the body has all of it. Clients give up on answers whose headers are
+/// long, and a message can hold what somebody sent.
+const MAX_MESSAGE_CHARS: usize = 1024;
 
 /// Text as a header value: what HTTP does not allow there becomes `?`.
 pub fn header_text(text: &str) -> HeaderValue {

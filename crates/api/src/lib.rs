@@ -6,6 +6,7 @@ mod buffer;
 mod cards;
 mod cas;
 mod commit;
+mod conditions;
 mod extract;
 mod guard;
 mod info;

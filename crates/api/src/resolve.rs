@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::answer::{Answer, X_REPO_COMMIT, header_text};
+use crate::conditions;
 use crate::extract::{Caller, Query, RepoRoute};
 use crate::guard::guarded;
 use crate::routes::Routes;
@@ -74,10 +75,10 @@ async fn serve(hub: Hub, caller: Caller, route: RepoRoute, wanted: Wanted) -> An
     })?;
     let access = readable?;
     let facts = hub.file_facts(&access, commit, path, wanted.raw).await?;
-    let range = match wanted.headers.get(header::RANGE).and_then(|value| value.to_str().ok()) {
-        Some(text) => parse_range(text, facts.size)?,
-        None => None,
-    };
+    if conditions::has_copy(&wanted.headers, &facts.etag()) {
+        return Ok(unchanged(&hub, &access, &facts, &wanted));
+    }
+    let range = conditions::range(&wanted.method, &wanted.headers, &facts.etag(), facts.size)?;
     let mut response = match wanted.method {
         Method::HEAD => Body::empty().into_response(),
         _ => Body::new(open(&hub, &caller, &access, &facts, range.clone(), &wanted).await?).into_response(),
@@ -87,6 +88,14 @@ async fn serve(hub: Hub, caller: Caller, route: RepoRoute, wanted: Wanted) -> An
     }
     file_headers(&hub, &access, &facts, range, &wanted, response.headers_mut());
     Ok(response)
+}
+
+/// The client has the content: the headers alone.
+fn unchanged(hub: &Hub, access: &Access<Read>, facts: &FileFacts, wanted: &Wanted) -> Response {
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    file_headers(hub, access, facts, None, wanted, response.headers_mut());
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response
 }
 
 /// The bytes, after their delivery was recorded.

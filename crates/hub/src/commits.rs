@@ -321,8 +321,8 @@ impl Hub {
             }
         }
         let Some(parent) = &header.parent else { return Ok(()) };
-        let parent = self.resolve_revision(access, parent).await?;
-        if Some(parent) == head { Ok(()) } else { Err(Problem::Stale) }
+        let parent = self.resolve_commit_id(access, parent).await?;
+        if parent.is_some() && parent == head { Ok(()) } else { Err(Problem::Stale) }
     }
 
     /// Writes what a job or an operation made of a commit's metadata.

@@ -153,7 +153,7 @@ impl Hub {
     }
 
     /// The bytes `range` of a file, of whose terms `cut` has those that the range needs. The first
-    /// xorbs are opened before the answer: what is missing is told, not cut off.
+    /// part is read before the answer: what is missing is told, not cut off.
     pub(crate) async fn stream_terms(
         &self,
         access: &Access<Read>,
@@ -165,8 +165,12 @@ impl Hub {
         let (hub, access) = (self.clone(), access.clone());
         let mut windows =
             Windows { hub, access, at: cut.start, terms: cut.terms, next: 0, range, _held: held };
-        let first = windows.open_next().await?;
-        let parts = unfold((windows, first), |(mut windows, mut open)| async move {
+        let mut open = windows.open_next().await?;
+        let first = match &mut open {
+            Some(stream) => stream.next().await.transpose()?,
+            None => None,
+        };
+        let rest = unfold((windows, open), |(mut windows, mut open)| async move {
             loop {
                 if let Some(part) = match &mut open {
                     Some(stream) => stream.next().await,
@@ -181,6 +185,7 @@ impl Hub {
                 }
             }
         });
+        let parts = futures_util::stream::iter(first.map(Ok)).chain(rest);
         Ok(LargeStream { parts: parts.boxed(), remaining })
     }
 

@@ -134,13 +134,14 @@ impl Hub {
         let (repo, epoch, token, expires) = (RepoId::from_i64(number(0)), number(8), number(17), number(25));
         let scope = if body.get(16) == Some(&1) { XetScope::Write } else { XetScope::Read };
         let ended = self.clock.now().as_seconds() >= expires + SKEW_SECONDS;
-        if ended
-            || place != (repo.to_string().as_str(), epoch)
-            || needed == XetScope::Write && scope != needed
-        {
+        if ended || place != (repo.to_string().as_str(), epoch) {
             return Err(Problem::BadToken);
         }
         let context = self.context_behind(token, origin).await?;
+        if needed == XetScope::Write && scope != needed {
+            // A new token of the same kind would not help: this is no 401, which asks for one.
+            return Err(Problem::Forbidden("this token is for reading: ask for one to write".into()));
+        }
         // Rights that are gone since end the token as well.
         let access = self.access(&context).repo_by_id(repo).await.map_err(|_| Problem::BadToken)?;
         Ok((context, access))

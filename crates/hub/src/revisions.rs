@@ -23,6 +23,23 @@ impl Hub {
         found.ok_or_else(|| Problem::RevisionNotFound(revision.to_owned()))
     }
 
+    /// The commit that an id or the start of one means; `None` for one that is not here. Names are
+    /// refused: what they mean moves on, and with it whatever is to be compared.
+    pub(crate) async fn resolve_commit_id<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        text: &str,
+    ) -> Result<Option<Oid>, Problem> {
+        if let Ok(oid) = text.parse::<Oid>() {
+            return Ok(Some(oid));
+        }
+        let (from, to) = id_range(text).ok_or_else(|| {
+            Problem::Invalid(format!("parentCommit has to be a commit id, of which {text:.80} is none"))
+        })?;
+        let found = git::commits_between(&mut self.db.read().await?, access, from, to).await?;
+        Ok(found.first().copied().filter(|_| found.len() == 1))
+    }
+
     /// Splits the tail of an address into a revision and a path. An encoded revision is one
     /// segment; a raw one may be several, and the longest that exists wins.
     pub async fn resolve_tail<L: Includes<See>>(

@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::uploads::{cas, lfs_line, noise, upload, xorb};
-use crate::{commit, create, delete, put};
+use crate::{commit, commit_with, create, delete, put};
 
 async fn hub_with_repo() -> (TestHub, Client) {
     let hub = TestHub::open().await;
@@ -321,5 +321,32 @@ async fn a_hostile_header_of_weights_is_not_kept_and_not_read_twice() {
     );
     commit(&bob, "bob/b", &[put("model.safetensors", pointer)]).await.expect(200);
     assert!(bob.get("/api/models/bob/b").await.expect(200).json().get("safetensors").is_none());
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_parent_is_a_commit_and_a_long_message_stays_out_of_the_headers() {
+    let (hub, ann) = hub_with_repo().await;
+    let head = ann.get("/api/models/ann/m").await.json()["sha"].as_str().unwrap().to_owned();
+    let with = |parent: &str| {
+        let header = json!({ "summary": "s", "parentCommit": parent });
+        let ann = ann.clone();
+        async move { commit_with(&ann, "ann/m", "main", header, &[put("a", "1")]).await }
+    };
+    // A name always is where the branch is: no protection at all.
+    for name in ["main", "HEAD", "refs/heads/main", "xyz"] {
+        let refused = with(name).await.expect(400);
+        assert!(refused.text().contains("has to be a commit id"), "{}", refused.text());
+    }
+    with(&"f".repeat(40)).await.expect(412);
+    with("ffffffff").await.expect(412);
+    with(&head[..8]).await.expect(200);
+    with(&head).await.expect(412);
+    let long = "x".repeat(100_000);
+    let refused = with(&long).await.expect(400);
+    assert!(refused.header("x-error-message").len() <= 1024);
+    let line = json!({ "key": "y".repeat(50_000), "value": {} });
+    let refused = commit(&ann, "ann/m", &[line]).await.expect(400);
+    assert_eq!(refused.header("x-error-message").len(), 1024);
     hub.finish().await;
 }

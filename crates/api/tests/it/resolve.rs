@@ -1,6 +1,8 @@
 //! Downloads of regular files.
 
+use axum::body::Body;
 use bastide_testkit::TestHub;
+use http::Method;
 use serde_json::json;
 
 use crate::{commit, create, put};
@@ -101,5 +103,53 @@ async fn every_delivery_is_recorded_even_across_a_crash() {
     facts.sort();
     assert_eq!(facts, [("raw", 5, false), ("resolve", 2, false), ("resolve", 5, true)]);
     drop(other);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_copy_is_not_sent_again_and_a_part_only_of_the_same_content() {
+    let hub = TestHub::open().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    commit(&ann, "ann/m", &[put("a.txt", "first one")]).await.expect(200);
+    let uri = "/ann/m/resolve/main/a.txt";
+    let tag = ann.head(uri).await.expect(200).header("etag").to_owned();
+    let same = ann.get_with(uri, &[("if-none-match", &tag), ("range", "bytes=0-0")]).await.expect(304);
+    assert_eq!((same.header("etag"), same.body.len()), (tag.as_str(), 0));
+    assert_eq!(same.header("x-repo-commit").len(), 40);
+    assert_eq!(
+        ann.get_with(uri, &[("if-range", &tag), ("range", "bytes=6-")]).await.expect(206).text(),
+        "one"
+    );
+    let head = ann.send(Method::HEAD, uri, &[("range", "bytes=6-")], Body::empty()).await.expect(200);
+    assert_eq!(head.header("content-length"), "9");
+    commit(&ann, "ann/m", &[put("a.txt", "other two")]).await.expect(200);
+    // Whoever holds the first half of another content gets all of this one.
+    let whole = ann.get_with(uri, &[("if-range", &tag), ("range", "bytes=6-")]).await.expect(200);
+    assert_eq!(whole.text(), "other two");
+    ann.get_with(uri, &[("if-none-match", &tag)]).await.expect(200);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn content_that_cannot_be_read_is_an_answer_not_a_cut_connection() {
+    let hub = TestHub::open().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let data = crate::uploads::noise(300_000, 77);
+    crate::uploads::upload(&ann, "ann/m", "x.bin", &data).await;
+    fn cut(folder: &std::path::Path) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                cut(&entry.path());
+            } else {
+                std::fs::remove_file(entry.path()).unwrap();
+                std::fs::write(entry.path(), b"short").unwrap();
+            }
+        }
+    }
+    cut(&hub.data().join("blobs/xorb"));
+    let broken = ann.get("/ann/m/resolve/main/x.bin").await.expect(500);
+    assert_eq!(broken.json()["error"], "internal error");
     hub.finish().await;
 }

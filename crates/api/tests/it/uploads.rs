@@ -275,7 +275,8 @@ async fn xet_upload_reconstruction_and_fetch() {
         .await
         .expect(416);
     // A read token writes nothing; tokens and links end.
-    read.post(&format!("/v1/xorbs/default/{}", index.hash), bytes).await.expect(401);
+    let refused = read.post(&format!("/v1/xorbs/default/{}", index.hash), bytes).await.expect(403);
+    assert!(refused.text().contains("this token is for reading"), "{}", refused.text());
     hub.advance_seconds(16 * 60);
     read.get(&format!("/v1/reconstructions/{file}")).await.expect(401);
     nobody.get(&uri).await.expect(403);

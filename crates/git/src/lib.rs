@@ -68,7 +68,8 @@ impl GitError {
             | Self::TooLarge { .. }
             | Self::NotFound(_)
             | Self::PathConflict(_)
-            | Self::CaseClash { .. } => false,
+            | Self::CaseClash { .. }
+            | Self::TooManyFolders => false,
         }
     }
 }

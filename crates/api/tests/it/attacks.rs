@@ -96,7 +96,7 @@ async fn files_of_gits_own_that_git_would_not_take_are_refused() {
     upload(&ann, "ann/m", "x.bin", &data).await;
     commit(&ann, "ann/m", &[lfs_line(".gitattributes", &data)]).await.expect(422);
     // A name that is too long for a line of its own, and one that a pattern covers.
-    let brackets = "[".repeat(250);
+    let brackets = format!(" {}", "[".repeat(250));
     let odd = [brackets.as_str(); 4].join("/");
     let refused = commit(&ann, "ann/m", &[lfs_line(&odd, &data)]).await.expect(422);
     assert!(refused.text().contains("add a pattern for it"), "{}", refused.text());

@@ -2,9 +2,12 @@
 
     python3 bench/run.py [--mib 1024] [--repos 0] [name ...]
 
-Names: download, lfs, xet, requests, lists, commits, growth. `--repos` fills the database first; `growth` compares a hub
-with 1,000 repositories and one with as many as `--repos` says, in turn. Needs nginx, apache2-utils and curl (Debian), and a Python that has
-huggingface_hub and hf_xet for `xet` and `commits` (`./test clients` makes one under .cache).
+Names: download, lfs, xet, requests, lists, commits, growth; all of them by default, `growth` only with `--repos`, which
+fills the database first: it compares a hub with 1,000 repositories and that one, in turn. The targets beside the figures
+are those for the full size (`--mib 1024`, and `--repos 1000000` for lists and growth). The end is 1 when one is missed.
+
+Needs the release build, nginx, apache2-utils and curl (Debian), and 20 times `--mib` of disk. Makes the Python
+environment of the newest client under .cache when `./test clients` has not.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from typing import NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
 from hub_process import BINARY, ROOT, Server, free_port, prepare  # noqa: E402
@@ -31,12 +35,39 @@ from hub_process import BINARY, ROOT, Server, free_port, prepare  # noqa: E402
 TICKS = os.sysconf("SC_CLK_TCK")
 CLIENT = ROOT / ".cache/venv-hub-2.4/bin/python"
 LOAD = 30_000
-ROWS: list[tuple[str, str]] = []
+PACKAGES = ("huggingface_hub==2.4.0", "hf_xet==1.8.0")
+LIST_SAMPLES = 300
+LFS_AT_ONCE = 8
 
 
-def report(what: str, figure: str) -> None:
-    ROWS.append((what, figure))
-    print(f"{what}: {figure}", flush=True)
+class Target(NamedTuple):
+    """What a figure has to be, at least or at most."""
+
+    value: float
+    sign: str
+    limit: float
+    unit: str = ""
+
+    def __str__(self) -> str:
+        met = self.value >= self.limit if self.sign == ">=" else self.value <= self.limit
+        return f"{self.sign} {self.limit:g}{self.unit}: {'ok' if met else 'MISSED'}"
+
+
+ROWS: list[tuple[str, str, str]] = []
+
+
+def report(what: str, figure: str, *targets: Target) -> None:
+    verdict = "; ".join(map(str, targets))
+    ROWS.append((what, figure, verdict))
+    print(f"{what}: {figure}" + (f" [{verdict}]" if verdict else ""), flush=True)
+
+
+def client_environment() -> None:
+    """The Python environment of the newest client; `./test clients` makes the same."""
+    if not CLIENT.exists():
+        folder = CLIENT.parents[1]
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([CLIENT, "-m", "pip", "install", "-q", "--disable-pip-version-check", *PACKAGES], check=True)
 
 
 def cpu(*pids: int) -> float:
@@ -152,7 +183,8 @@ def bench_download(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int)
             ratios.append(theirs / ours)
         gigabytes = 3 * size / 1e9
         figure = f"{sorted(ratios)[1]:.2f} of nginx, {ours_cpu / gigabytes:.2f} CPU-s/GB (nginx {their_cpu / gigabytes:.2f})"
-        report(f"download {mib} MiB, {connections} connections", figure)
+        targets = Target(sorted(ratios)[1], ">=", 0.8), Target(ours_cpu / gigabytes, "<=", 0.4, " CPU-s/GB")
+        report(f"download {mib} MiB, {connections} connections", figure, *targets)
 
 
 def bench_lfs(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
@@ -162,12 +194,17 @@ def bench_lfs(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> N
     lfs_upload(server, repo, "one.bin", path)
     used, seconds = cpu(server.process.pid) - before, time.monotonic() - started
     size = path.stat().st_size
-    report(f"LFS upload {mib} MiB", f"{used / size * 1e9:.2f} CPU-s/GB, {size / seconds / 1e6:.0f} MB/s")
-    paths = [random_file(folder / f"lfs-{n}.bin", max(mib // 8, 8)) for n in range(8)]
-    repos = [create(server, f"lfs-{n}") for n in range(8)]
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    figure = f"{used / size * 1e9:.2f} CPU-s/GB, {size / seconds / 1e6:.0f} MB/s"
+    report(f"LFS upload {mib} MiB", figure, Target(used / size * 1e9, "<=", 4, " CPU-s/GB"))
+    path.unlink()
+    paths = [random_file(folder / f"lfs-{n}.bin", mib) for n in range(LFS_AT_ONCE)]
+    repos = [create(server, f"lfs-{n}") for n in range(LFS_AT_ONCE)]
+    with concurrent.futures.ThreadPoolExecutor(LFS_AT_ONCE) as pool:
         list(pool.map(lambda pair: lfs_upload(server, pair[0], "x.bin", pair[1]), zip(repos, paths)))
-    report("peak memory of the server after 8 LFS uploads at once", f"{peak_rss(server.process.pid)} MiB")
+    [path.unlink() for path in paths]
+    peak = peak_rss(server.process.pid)
+    what = f"peak memory of the server after {LFS_AT_ONCE} LFS uploads of {mib} MiB at once"
+    report(what, f"{peak} MiB", Target(peak, "<=", 300, " MiB"))
 
 
 class CountingProxy:
@@ -223,25 +260,28 @@ def bench_xet(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> N
     path = random_file(folder / "xet.bin", mib)
     size = path.stat().st_size
 
-    def measured(name: str, *words: str) -> None:
+    def measured(name: str, *words: str, cpu_limit: float = 0, share_limit: float = 0) -> None:
         sent, before, started = proxy.sent, cpu(server.process.pid), time.monotonic()
         client(url, server.token, home, *words)
         used, seconds = cpu(server.process.pid) - before, time.monotonic() - started
         share = (proxy.sent - sent) / size * 100
-        report(f"Xet {name}", f"{used / size * 1e9:.2f} CPU-s/GB, {seconds:.1f} s, {share:.2f} % of the bytes sent")
+        targets = [Target(used / size * 1e9, "<=", cpu_limit, " CPU-s/GB")] if cpu_limit else []
+        targets += [Target(share, "<=", share_limit, " %")] if share_limit else []
+        figure = f"{used / size * 1e9:.2f} CPU-s/GB, {seconds:.1f} s, {share:.2f} % of the bytes sent"
+        report(f"Xet {name}", figure, *targets)
 
-    measured(f"upload {mib} MiB", "up", repo, str(path))
-    measured("download", "down", repo, str(folder / "down"))
+    measured(f"upload {mib} MiB", "up", repo, str(path), cpu_limit=2)
+    measured("download", "down", repo, str(folder / "down"), cpu_limit=0.4)
     with path.open("r+b") as file:
         file.seek(size // 3)
         file.write(os.urandom(size // 100))
-    measured("upload, 1 % changed in one place", "up", repo, str(path))
+    measured("upload, 1 % changed in one place", "up", repo, str(path), share_limit=1.1)
     edits = max(round(163 * mib / 1024), 1)
     with path.open("r+b") as file:
         for place in random.Random(1).sample(range(0, size - (1 << 16), 1 << 16), edits):
             file.seek(place)
             file.write(os.urandom(1 << 16))
-    measured(f"upload, {edits} scattered edits of 64 KiB", "up", repo, str(path))
+    measured(f"upload, {edits} scattered edits of 64 KiB", "up", repo, str(path), share_limit=2.7)
 
 
 def load(url: str, token: str | None, method: str = "GET", count: int = LOAD) -> tuple[float, float, float]:
@@ -285,7 +325,12 @@ def bench_requests(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int)
         used = (cpu(server.process.pid) - before) / (len(runs) * LOAD)
         rate, p50, p99, theirs = sorted(runs, key=lambda run: run[0] / run[3])[len(runs) // 2]
         figure = f"{rate / theirs:.2f} of nginx ({rate:.0f}/s), {used * 1e6:.0f} us CPU, p50 {p50:.2f} ms, p99 {p99:.2f} ms"
-        report(name, figure)
+        report(name, figure, Target(rate / theirs, ">=", 0.25), Target(used * 1e6, "<=", 100, " us"))
+
+
+def growth(name: str, small: float, big: float) -> None:
+    figure = f"{big / small:.2f} of that with 1,000 repositories ({small:.2f} ms, now {big:.2f} ms)"
+    report(f"{name}: p50 in a large database", figure, Target(big / small, "<=", 1.2))
 
 
 def bench_growth(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
@@ -301,26 +346,30 @@ def bench_growth(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -
         url = where.format(repo="ann/growth")
         runs = [[load(side.url + url, side.token, method)[1] for side in (little, server)] for _ in range(7)]
         small, big = (sorted(times)[3] for times in zip(*runs))
-        report(f"{name}: p50 in a large database", f"{big / small:.2f} of that with 1,000 repositories")
+        growth(name, small, big)
     for name, query in LISTS:
-        small, big = (list_times(side, query)[30] for side in (little, server))
-        report(f"{name}: p50 in a large database", f"{big / small:.2f} of that with 1,000 repositories")
+        growth(name, *(median(list_times(side, query)) for side in (little, server)))
     little.stop()
 
 
 def list_times(server: Server, query: str) -> list[float]:
     times = []
-    for _ in range(60):
+    for _ in range(LIST_SAMPLES):
         started = time.monotonic()
         call(server, f"/api/models{query}")
         times.append((time.monotonic() - started) * 1000)
     return sorted(times)
 
 
+def median(times: list[float]) -> float:
+    return times[len(times) // 2]
+
+
 def bench_lists(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
     for name, query in LISTS:
         times = list_times(server, query)
-        report(name, f"p50 {times[30]:.1f} ms, p99 {times[59]:.1f} ms")
+        p99 = times[len(times) * 99 // 100]
+        report(name, f"p50 {median(times):.1f} ms, p99 {p99:.1f} ms of {len(times)}", Target(p99, "<=", 50, " ms"))
 
 
 def bench_commits(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
@@ -349,15 +398,20 @@ def bench_commits(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) 
     report("listing of 10,000 entries", f"{time.monotonic() - started:.2f} s")
     times = [commit({f"one/{n}.txt": str(n)}) for n in range(500)]
     first, last = sum(times[:50]) / 50 * 1000, sum(times[-50:]) / 50 * 1000
-    report("500 commits in a row", f"first 50 {first:.1f} ms, last 50 {last:.1f} ms each: {last / first:.2f}")
+    figure = f"first 50 {first:.1f} ms, last 50 {last:.1f} ms each: {last / first:.2f}"
+    report("500 commits in a row", figure, Target(last / first, "<=", 1.3))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--repos", type=int, default=0)
-    parser.add_argument("names", nargs="*", default=["download", "lfs", "requests", "lists", "commits", "xet"])
+    parser.add_argument("names", nargs="*", help="what to measure [default: all]")
     options = parser.parse_args()
+    names = options.names or ["download", "lfs", "requests", "lists", "commits", "xet"]
+    if options.repos and not options.names:
+        names.append("growth")
+    client_environment()
     with tempfile.TemporaryDirectory(prefix="bastide-bench-") as name:
         folder = pathlib.Path(name)
         server = prepare(folder)
@@ -366,15 +420,16 @@ def main() -> None:
         server.start()
         nginx = Nginx(folder)
         try:
-            for bench in options.names:
+            for bench in names:
                 globals()[f"bench_{bench}"](server, nginx, folder, options.mib)
         finally:
             nginx.process.terminate()
             server.stop()
-    print("\n| what | figure |\n|---|---|")
-    for what, figure in ROWS:
-        print(f"| {what} | {figure} |")
+    print("\n| what | figure | target |\n|---|---|---|")
+    for what, figure, verdict in ROWS:
+        print(f"| {what} | {figure} | {verdict} |")
+    return 1 if any("MISSED" in verdict for *_, verdict in ROWS) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -209,6 +209,21 @@ fn commands_end_quietly_when_nobody_reads_and_fail_when_the_disk_is_full() {
     }
 }
 
+/// The line of progress was left in front of the result.
+#[test]
+fn progress_is_gone_before_the_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = &folder.path().join("data");
+    assert!(run(data, &["init", "--admin", "ann", "--email", "ann@example.org"]).status.success());
+    let words = format!("{} fsck --data {}", env!("CARGO_BIN_EXE_bastide"), data.display());
+    let terminal = Command::new("script").args(["-qec", &words, "/dev/null"]).output().unwrap();
+    let text = String::from_utf8(terminal.stdout).unwrap();
+    assert!(
+        text.ends_with("\r\x1b[K0 repositories, 0 packs, 0 xorbs, 0 large files: all is well\r\n"),
+        "{text:?}"
+    );
+}
+
 /// A connection whose request never ends, to a hub that is then asked to stop.
 fn stalled(data: &Path) -> (Server, TcpStream) {
     let port = free_port();

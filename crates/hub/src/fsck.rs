@@ -92,10 +92,7 @@ impl Hub {
             }
         }
         drop(read);
-        // Packs that cannot be read say nothing about the large files: those are looked at all the same.
-        if let Err(problem) = self.check_objects(access, &refs, &path, done).await {
-            done.problems.push(format!("{path}: {}", what(&problem)));
-        }
+        self.check_objects(access, &refs, &path, done).await?;
         for hash in collect::files(&mut self.db.read().await?, access).await? {
             if let Err(problem) = self.check_file(access, hash, deep).await {
                 done.problems.push(format!("{path}: file {hash}: {}", what(&problem)));
@@ -115,10 +112,8 @@ impl Hub {
         let roots: Vec<_> = refs.iter().map(|found| found.target).collect();
         // A copy made anew from the blobs, apart from the one in use: a copy that is right would
         // hide packs that are not.
-        let checks = self.checks_folder();
-        std::fs::create_dir_all(&checks).map_err(bastide_git::GitError::from)?;
         // A folder for this check alone: another may be running. It goes when it is dropped.
-        let folder = tempfile::tempdir_in(&checks).map_err(bastide_git::GitError::from)?;
+        let folder = self.check_folder()?;
         let cache = Cache::new(folder.path().to_owned());
         let repo = cache.repo(access.repo_id())?;
         self.fetch_packs(access, &repo).await?;

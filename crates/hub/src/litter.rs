@@ -2,13 +2,14 @@
 //! `blobs`, blobs without a row by collection.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::{Hub, Problem};
 
 /// What is older than this was left behind, wherever it is.
 const LITTER_AGE: Duration = Duration::from_secs(24 * 3600);
+const CHECK_PREFIX: &str = "fsck-";
 /// Copies of packs take minutes.
 const COPY_AGE: Duration = Duration::from_secs(3600);
 
@@ -17,7 +18,8 @@ impl Hub {
     /// folder: commands that run beside a server make no packs.
     pub async fn clear_scratch(&self) -> Result<(), Problem> {
         let scratch = self.scratch_folder();
-        let swept = tokio::task::spawn_blocking(move || remove_older(&scratch, Duration::ZERO)).await?;
+        let swept =
+            tokio::task::spawn_blocking(move || remove_older(&scratch, Duration::ZERO, |_| true)).await?;
         report(swept);
         Ok(())
     }
@@ -25,19 +27,28 @@ impl Hub {
     /// Removes temporary files that are too old to be in use.
     pub async fn sweep(&self) -> Result<(), Problem> {
         let swept = self.blobs.sweep_temporary(LITTER_AGE).await?;
-        let (hub, scratch, checks) = (self.clone(), self.scratch_folder(), self.checks_folder());
+        let (hub, scratch, cache) = (self.clone(), self.scratch_folder(), self.config.data.join("cache"));
         let in_cache = tokio::task::spawn_blocking(move || {
-            let swept = remove_older(&scratch, LITTER_AGE) + remove_older(&checks, LITTER_AGE);
+            let is_check =
+                |path: &Path| path.file_name().is_some_and(|name| is_check(name.as_encoded_bytes()));
+            let swept =
+                remove_older(&scratch, LITTER_AGE, |_| true) + remove_older(&cache, LITTER_AGE, is_check);
             Ok::<_, bastide_git::GitError>(swept + hub.git.sweep(COPY_AGE)?)
         });
         report(swept + in_cache.await??);
         Ok(())
     }
 
-    /// Where checks make their own copies of repositories.
-    pub(crate) fn checks_folder(&self) -> PathBuf {
-        self.config.data.join("cache").join("fsck")
+    /// A new folder in which a check makes its own copy of a repository.
+    pub(crate) fn check_folder(&self) -> Result<tempfile::TempDir, bastide_git::GitError> {
+        let cache = self.config.data.join("cache");
+        fs::create_dir_all(&cache)?;
+        Ok(tempfile::Builder::new().prefix(CHECK_PREFIX).tempdir_in(cache)?)
     }
+}
+
+fn is_check(name: &[u8]) -> bool {
+    name.starts_with(CHECK_PREFIX.as_bytes())
 }
 
 fn report(swept: usize) {
@@ -46,9 +57,10 @@ fn report(swept: usize) {
     }
 }
 
-fn remove_older(folder: &Path, age: Duration) -> usize {
+fn remove_older(folder: &Path, age: Duration, which: impl Fn(&Path) -> bool) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| is_older(entry, age) && remove(&entry.path())).count()
+    let old = entries.filter(|entry| which(&entry.path()) && is_older(entry, age));
+    old.filter(|entry| remove(&entry.path())).count()
 }
 
 fn is_older(entry: &fs::DirEntry, age: Duration) -> bool {

@@ -19,6 +19,9 @@ CLIENT = """
 import os, sys
 from huggingface_hub import HfApi
 api = HfApi()
+if len(sys.argv) > 2:
+    api.create_repo(sys.argv[2], exist_ok=True)
+    api.upload_file(path_or_fileobj=b"x", path_in_repo="first", repo_id=sys.argv[2])
 api.create_repo("ann/m", exist_ok=True)
 for n in range(int(sys.argv[1])):
     api.upload_file(path_or_fileobj=str(n).encode(), path_in_repo=f"small/{n}", repo_id="ann/m")
@@ -26,7 +29,7 @@ api.upload_file(path_or_fileobj="BIG", path_in_repo="big.bin", repo_id="ann/m")
 """
 
 
-def run_client(server, folder, commits):
+def run_client(server, folder, commits, new=None):
     big = folder / "big.bin"
     if not big.exists():
         big.write_bytes(os.urandom(11_000_000))
@@ -40,7 +43,7 @@ def run_client(server, folder, commits):
     }
     script = CLIENT.replace('"BIG"', repr(str(big)))
     try:
-        words = [sys.executable, "-c", script, str(commits)]
+        words = [sys.executable, "-c", script, str(commits), *([new] if new else [])]
         return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
     except subprocess.TimeoutExpired:
         return None
@@ -70,6 +73,27 @@ def test_a_crash_loses_nothing(point, tmp_path):
     assert subprocess.run([BINARY, "fsck", "--deep", "--data", server.data]).returncode == 0
 
 
+@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("commit")])
+def test_a_repository_is_made_whole_or_not_at_all(point, tmp_path):
+    server = prepare(tmp_path)
+    server.start(BASTIDE_CRASH_AT=point)
+    run_client(server, tmp_path, 1, new="ann/new")
+    assert server.process.wait(timeout=30) != 0, f"the hub passed {point} without dying"
+    result = subprocess.run([BINARY, "fsck", "--deep", "--data", server.data], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    server.start()
+    there = {model["id"] for model in fetch(server, "/api/models")}
+    # Acknowledged or not: what is there has its first commit, and nothing else is.
+    assert there == ({"ann/new"} if point == "commit.after" else set())
+    if there:
+        assert len(commits(server, "ann/new")) == 1
+    result = run_client(server, tmp_path, 1, new="ann/new")
+    assert result is not None and result.returncode == 0, result.stderr[-2000:]
+    assert len(commits(server, "ann/new")) == 2
+    server.stop()
+    assert subprocess.run([BINARY, "fsck", "--deep", "--data", server.data]).returncode == 0
+
+
 def fetch(server, path):
     import json
     import urllib.request
@@ -83,5 +107,5 @@ def head(server):
     return fetch(server, "/api/models/ann/m")["sha"]
 
 
-def commits(server):
-    return [commit["id"] for commit in fetch(server, "/api/models/ann/m/commits/main?limit=1000")]
+def commits(server, repo="ann/m"):
+    return [commit["id"] for commit in fetch(server, f"/api/models/{repo}/commits/main?limit=1000")]

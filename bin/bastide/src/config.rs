@@ -1,6 +1,6 @@
 //! Settings: flags over `BASTIDE_*` variables over `bastide.toml` in the data folder.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -140,8 +140,10 @@ impl Settings {
         let listen = serve.listen.or(file.listen);
         let listen = listen.map_or_else(|| DEFAULT_LISTEN.parse().context("default address"), Ok)?;
         let public_url = serve.public_url.as_ref().or(file.public_url.as_ref());
-        let public_url = public_url.cloned().unwrap_or_else(|| format!("http://{listen}"));
+        let local_port = public_url.is_none().then(|| listen.port());
+        let public_url = public_url.cloned().unwrap_or_else(|| local_url(listen));
         let mut hub = bastide_hub::Config::new(location.data.clone(), check_url(&public_url)?);
+        hub.local_port = local_port;
         hub.default_visibility =
             serve.default_visibility.or(file.default_visibility).unwrap_or(hub.default_visibility);
         file.apply_numbers(&mut hub)?;
@@ -153,6 +155,16 @@ impl Settings {
         let max_connections = in_range("max_connections", max_connections, &CONNECTIONS)?;
         Ok(Self { listen, database, storage, hub, max_connections, given })
     }
+}
+
+/// How this machine reaches a hub that listens there: on every address is on the local one too.
+fn local_url(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, listen.port()))
 }
 
 /// A number that would do harm is refused at the start.
@@ -197,6 +209,17 @@ mod tests {
         assert_eq!(check_url("http://localhost:7860").unwrap(), "http://localhost:7860");
         for bad in ["hub.example.org", "https://x/y", "ftp://x", "http://", "https://u@x"] {
             assert!(check_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_address_is_no_address_to_reach() {
+        for (listen, url) in [
+            ("0.0.0.0:7860", "http://127.0.0.1:7860"),
+            ("[::]:80", "http://[::1]:80"),
+            ("10.0.0.7:7860", "http://10.0.0.7:7860"),
+        ] {
+            assert_eq!(local_url(listen.parse().unwrap()), url);
         }
     }
 

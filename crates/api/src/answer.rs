@@ -1,11 +1,14 @@
 //! How problems look on the wire: status, `X-Error-Code`, `X-Error-Message` and a JSON body.
 //! Clients decide by the headers and show the texts.
 
+use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
-use bastide_core::RepoPath;
-use bastide_hub::Problem;
+use bastide_core::{RepoKind, RepoPath};
+use bastide_hub::{Hub, Problem};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
+
+use crate::extract::Caller;
 
 pub const X_ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 pub const X_ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
@@ -52,7 +55,9 @@ const fn classify(problem: &Problem) -> (StatusCode, Option<&'static str>) {
     match problem {
         Problem::BadToken | Problem::SignInNeeded => (S::UNAUTHORIZED, None),
         Problem::RepoNotFound { anonymous: true } => (S::UNAUTHORIZED, Some("RepoNotFound")),
-        Problem::RepoNotFound { anonymous: false } => (S::NOT_FOUND, Some("RepoNotFound")),
+        Problem::RepoNotFound { anonymous: false } | Problem::Moved { .. } => {
+            (S::NOT_FOUND, Some("RepoNotFound"))
+        }
         Problem::RevisionNotFound(_) => (S::NOT_FOUND, Some("RevisionNotFound")),
         Problem::EntryNotFound { .. } => (S::NOT_FOUND, Some("EntryNotFound")),
         Problem::Gated { anonymous: true, .. } => (S::UNAUTHORIZED, Some("GatedRepo")),
@@ -108,14 +113,68 @@ pub fn problem_response(problem: &Problem) -> Response {
 /// long, and a message can hold what somebody sent.
 const MAX_MESSAGE_CHARS: usize = 1024;
 
-/// Text as a header value: what HTTP does not allow there becomes `?`.
+/// Text as a header value: lines become one, and what HTTP does not allow there becomes `?`.
 pub fn header_text(text: &str) -> HeaderValue {
-    let safe: String = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    let safe = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_ascii_graphic() || c == ' ' => c,
+        _ => '?',
+    };
+    let safe: String = text.chars().map(safe).collect();
     HeaderValue::from_str(&safe).unwrap_or_else(|_| HeaderValue::from_static("?"))
 }
 
 /// A route that we do not serve: honest, and not a 5xx, which clients would repeat.
-pub async fn no_such_route(method: http::Method, uri: http::Uri) -> Response {
-    let text = format!("this hub does not serve {method} {}", uri.path());
-    problem_response(&Problem::NotFound(text))
+pub async fn no_such_route(State(hub): State<Hub>, request: Request) -> Answer<Response> {
+    let (mut parts, _) = request.into_parts();
+    if names_repo_without_namespace(parts.uri.path()) {
+        let caller = Caller::from_request_parts(&mut parts, &hub).await?;
+        return Err(Problem::RepoNotFound { anonymous: caller.context.is_anonymous() }.into());
+    }
+    let text = format!("this hub does not serve {} {}", parts.method, parts.uri.path());
+    Err(Problem::NotFound(text).into())
+}
+
+/// `gpt2` where an id has to be: here every repository has a namespace, so that one is missing.
+fn names_repo_without_namespace(path: &str) -> bool {
+    const VERBS: &[&str] =
+        &["revision", "tree", "refs", "commits", "paths-info", "preupload", "commit", "treesize"];
+    const FILES: &[&str] = &["resolve", "raw"];
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let is_kind = |text: &str| RepoKind::from_plural(text).is_some();
+    match segments.as_slice() {
+        ["api", kind, _] => is_kind(kind),
+        ["api", kind, _, verb, ..] => is_kind(kind) && VERBS.contains(verb),
+        ["api" | "xet" | "lfs", ..] => false,
+        [kind, _, verb, _, ..] if is_kind(kind) => FILES.contains(verb),
+        [_, verb, _, ..] => FILES.contains(verb),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_without_a_namespace_are_known_by_their_place() {
+        for path in [
+            "/api/models/gpt2",
+            "/api/datasets/squad/tree/main/x",
+            "/api/models/gpt2/revision/main",
+            "/gpt2/resolve/main/config.json",
+            "/datasets/squad/resolve/main/a/b",
+        ] {
+            assert!(names_repo_without_namespace(path), "{path}");
+        }
+        for path in ["/api/tasks", "/api/models", "/api/nothing/gpt2", "/gpt2", "/api/models/a1/b/like", "/"]
+        {
+            assert!(!names_repo_without_namespace(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_several_lines_is_one_header() {
+        assert_eq!(header_text("a\nb\r\nc ü"), "a b  c ?");
+    }
 }

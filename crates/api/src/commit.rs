@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::buffer::Room;
-use crate::extract::{Caller, JsonBody, Query, RepoRoute, body_bytes};
+use crate::extract::{Caller, JsonBody, Query, RepoRoute, body_bytes, null_is_missing};
 use crate::routes::Routes;
 
 /// A line holds one file in base64, and some text.
@@ -55,7 +55,7 @@ struct PreuploadBody {
 struct PreuploadFile {
     path: String,
     size: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_missing")]
     sample: String,
 }
 
@@ -68,14 +68,14 @@ async fn preupload(
 ) -> Answer<Json<Value>> {
     refuse_pull_request(&query)?;
     let access = caller.repo::<Write>(&hub, &route.path).await?;
-    let commit = hub.resolve_revision(&access, &route.joined_tail()).await?;
     let candidates = body.files.into_iter().map(|file| Candidate {
         path: file.path,
         size: file.size,
         sample: STANDARD.decode(file.sample).unwrap_or_default(),
     });
-    let verdicts =
-        hub.preupload(&access, commit, candidates.collect(), body.git_attributes, body.git_ignore).await?;
+    let (attributes, ignores) = (body.git_attributes, body.git_ignore);
+    let (commit, verdicts) =
+        hub.preupload(&access, &route.joined_tail(), candidates.collect(), attributes, ignores).await?;
     let files: Vec<Value> = verdicts.iter().map(verdict_json).collect();
     Ok(Json(json!({ "files": files, "commitOid": commit })))
 }
@@ -103,7 +103,7 @@ async fn commit(
     read_body(request, &mut reader).await?;
     let header = reader.header.ok_or_else(|| Problem::Invalid("the commit has no header line".into()))?;
     let made = hub.commit(&caller.context, &access, &target, &header, reader.builder).await?;
-    let url = hub.repo_url(&access.repo().path);
+    let url = hub.repo_url(&caller.context, &access.repo().path);
     Ok(Json(json!({
         "success": true,
         "commitOid": made.id,
@@ -112,8 +112,8 @@ async fn commit(
     })))
 }
 
-/// A commit goes to a branch or a pull request; never to another commit.
-fn target(revision: &str) -> Result<RefName, Problem> {
+/// A commit goes to a branch or a pull request; never to a tag or another commit.
+pub fn target(revision: &str) -> Result<RefName, Problem> {
     let missing = || Problem::RevisionNotFound(revision.to_owned());
     match Revision::parse(revision) {
         Revision::Head => Ok(RefName::main()),
@@ -188,13 +188,31 @@ struct HeaderValue {
     parent_commit: Option<String>,
 }
 
+/// A file whose content is in the request itself.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct FileValue {
+pub struct FileValue {
     path: String,
     content: String,
     encoding: Option<String>,
     old_path: Option<String>,
+}
+
+impl FileValue {
+    /// Its path, and its content as bytes.
+    pub fn decode(self) -> Result<(EntryPath, Bytes), Problem> {
+        let content = match self.encoding.as_deref() {
+            Some("base64") => {
+                let bytes = STANDARD.decode(self.content.as_bytes());
+                bytes.map_err(|_| Problem::Invalid(format!("the content of {} is not base64", self.path)))?
+            }
+            None | Some("utf-8") => self.content.into_bytes(),
+            Some(other) => {
+                return Err(Problem::Invalid(format!("'{other}' is not an encoding: use base64 or utf-8")));
+            }
+        };
+        Ok((path(&self.path)?, Bytes::from(content)))
+    }
 }
 
 #[derive(Deserialize)]
@@ -310,19 +328,11 @@ impl Reader {
         Ok(())
     }
 
-    async fn file(&mut self, file: FileValue) -> Result<(), Problem> {
-        let content = match file.encoding.as_deref() {
-            Some("base64") => {
-                let bytes = STANDARD.decode(file.content.as_bytes());
-                bytes.map_err(|_| Problem::Invalid(format!("the content of {} is not base64", file.path)))?
-            }
-            None | Some("utf-8") => file.content.into_bytes(),
-            Some(other) => {
-                return Err(Problem::Invalid(format!("'{other}' is not an encoding: use base64 or utf-8")));
-            }
-        };
-        self.renamed(file.old_path).await?;
-        self.builder.add(Operation::Put { path: path(&file.path)?, content: Bytes::from(content) }).await
+    async fn file(&mut self, mut file: FileValue) -> Result<(), Problem> {
+        let old_path = file.old_path.take();
+        let (path, content) = file.decode()?;
+        self.renamed(old_path).await?;
+        self.builder.add(Operation::Put { path, content }).await
     }
 
     async fn large(&mut self, file: LargeValue) -> Result<(), Problem> {

@@ -9,16 +9,17 @@ use base64::engine::general_purpose::STANDARD;
 use bastide_core::limits::MAX_JSON_BYTES;
 use bastide_core::{RepoKind, RepoPath};
 use bastide_hub::Context;
-use bastide_hub::access::{Access, Level};
+use bastide_hub::access::{Access, Level, Seen};
 use bastide_hub::{Hub, Origin, Problem};
 use futures_util::StreamExt;
 use http::{HeaderMap, Method, header};
 use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::answer::{Answer, Failure};
 use crate::buffer::Buffered;
-use crate::middleware::RequestId;
+use crate::middleware::{HubUrl, RequestId};
 
 /// Longest user agent that is kept.
 const MAX_USER_AGENT: usize = 512;
@@ -40,6 +41,16 @@ impl Caller {
         }
         Ok(access)
     }
+
+    /// A permit to look at a repository: to read it, or at least to see it.
+    pub async fn seen(&self, hub: &Hub, path: &RepoPath) -> Answer<Seen> {
+        let seen = hub.access(&self.context).seen(path).await?;
+        let now = seen.see().repo().path.clone();
+        if self.follows_redirects && !now.same_spelling(path) {
+            return Err(Failure::Moved(Box::new((path.clone(), now))));
+        }
+        Ok(seen)
+    }
 }
 
 impl FromRequestParts<Hub> for Caller {
@@ -58,6 +69,7 @@ pub fn origin(parts: &Parts) -> Origin {
     let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Origin {
         request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+        hub_url: parts.extensions.get::<HubUrl>().map(|url| url.0.clone()),
         address: address(parts),
         user_agent: user_agent.map(|text| text.chars().take(MAX_USER_AGENT).collect()),
     }
@@ -102,7 +114,7 @@ impl RepoRoute {
         self.tail.join("/")
     }
 
-    fn parse(uri_path: &str) -> Result<Self, Problem> {
+    fn parse(uri_path: &str, anonymous: bool) -> Result<Self, Problem> {
         let mut segments = uri_path.split('/').skip(1).peekable();
         let api = segments.next_if_eq(&"api").is_some();
         let kind = segments.peek().and_then(|segment| RepoKind::from_plural(segment));
@@ -121,7 +133,7 @@ impl RepoRoute {
         let name = name.strip_suffix(".git").unwrap_or(&name);
         // A name that cannot be is a repository that is not there, not bad input.
         let path = RepoPath::parse(kind, &format!("{namespace}/{name}"))
-            .map_err(|_| Problem::RepoNotFound { anonymous: false })?;
+            .map_err(|_| Problem::RepoNotFound { anonymous })?;
         // The verb itself is not part of the tail.
         let tail = segments.skip(1).map(decode).collect::<Result<_, _>>()?;
         Ok(Self { path, tail })
@@ -137,7 +149,9 @@ impl<S: Sync> FromRequestParts<S> for RepoRoute {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Answer<Self> {
-        Ok(Self::parse(parts.uri.path())?)
+        // A credential that is shown has been checked before: `Caller` comes first.
+        let anonymous = !parts.headers.contains_key(header::AUTHORIZATION);
+        Ok(Self::parse(parts.uri.path(), anonymous)?)
     }
 }
 
@@ -155,6 +169,15 @@ impl<T: DeserializeOwned> FromRequest<Hub> for JsonBody<T> {
             serde_json::from_slice(text).map_err(|error| Problem::Invalid(format!("bad JSON: {error}")))?;
         Ok(Self(value))
     }
+}
+
+/// For optional parts of a body: `null` says as little as a missing key.
+pub fn null_is_missing<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + serde::Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A whole body of at most `limit` bytes.
@@ -217,7 +240,7 @@ mod tests {
     use super::*;
 
     fn parse(path: &str) -> (String, Vec<String>) {
-        let route = RepoRoute::parse(path).unwrap();
+        let route = RepoRoute::parse(path, true).unwrap();
         (route.path.to_string(), route.tail)
     }
 
@@ -240,8 +263,14 @@ mod tests {
         for path in
             ["/api/models/a..b/c", "/api/models/ann/x%00y", "/api/models/ann/%2e%2e", "/api/models/ann"]
         {
-            assert!(matches!(RepoRoute::parse(path), Err(Problem::RepoNotFound { .. })), "{path}");
+            for anonymous in [true, false] {
+                let found = RepoRoute::parse(path, anonymous);
+                assert!(
+                    matches!(found, Err(Problem::RepoNotFound { anonymous: a }) if a == anonymous),
+                    "{path}"
+                );
+            }
         }
-        assert!(RepoRoute::parse("/api/models/ann/bert/tree/%ff").is_err());
+        assert!(RepoRoute::parse("/api/models/ann/bert/tree/%ff", true).is_err());
     }
 }

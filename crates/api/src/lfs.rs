@@ -123,7 +123,7 @@ async fn xet_batch(
 ) -> Answer<Value> {
     let token = hub.xet_token(&caller.context, access, XetScope::Write);
     let refresh =
-        format!("{}/api/{}/{}/xet-write-token/main", hub.config.public_url, path.kind.plural(), path.id());
+        format!("{}/api/{}/{}/xet-write-token/main", hub.url(&caller.context), path.kind.plural(), path.id());
     let header = json!({
         "X-Xet-Cas-Url": token.cas_url,
         "X-Xet-Access-Token": token.text,

@@ -17,8 +17,10 @@ mod refs;
 mod repos;
 mod resolve;
 mod routes;
+mod tasks;
 mod tree;
+mod unread;
 mod users;
 mod xet_tokens;
 
-pub use routes::{Route, router, routes};
+pub use routes::{Route, router, router_with, routes};

@@ -41,7 +41,7 @@ async fn list(hub: Hub, caller: Caller, query: Query, uri: Uri, kind: RepoKind) 
     let request = ListRequest { detail: detail(&query, expand.as_deref()), ..request(kind, &query)? };
     let page = hub.list_repos(&caller.context, request).await?;
     let rows: Vec<Value> = page.rows.iter().map(|found| row(found, &query, expand.as_deref())).collect();
-    let next = page.next.map(|cursor| next_link(&hub.config.public_url, &uri, &query, &encode(&cursor)));
+    let next = page.next.map(|cursor| next_link(hub.url(&caller.context), &uri, &query, &encode(&cursor)));
     let mut response = Json(rows).into_response();
     if let Some(next) = next {
         response.headers_mut().insert(header::LINK, next);

@@ -10,7 +10,8 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use bastide_core::RepoPath;
 use bastide_hub::{Hub, Problem};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body::Body as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutBody;
@@ -20,16 +21,26 @@ use crate::answer::{Moved, X_REQUEST_ID, header_text, problem_response};
 const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 /// How long a client may send nothing of a body that it has begun.
 const BODY_IDLE: Duration = Duration::from_secs(60);
-/// Longest id that a client may give its request.
+/// So much is kept of the id that a client gives its request.
 const MAX_REQUEST_ID: usize = 128;
 
 const EXPOSED_HEADERS: &str = "X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X-Total-Count,ETag,Link,\
     Accept-Ranges,Content-Range,X-Linked-Size,X-Linked-Etag,X-Xet-Access-Token,X-Xet-Token-Expiration,\
     X-Xet-Refresh-Route,X-Xet-Cas-Url,X-Xet-Hash";
 
-/// The id of a request, as logs, events and the answer carry it.
+const PREFLIGHT_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
+/// Every header, and the one that `*` leaves out.
+const PREFLIGHT_HEADERS: &str = "*, Authorization";
+const PREFLIGHT_SECONDS: u64 = 3600;
+
+/// The id of a request, as logs and events carry it: always one of ours, with the client's behind
+/// it, so that nobody can write under the id of somebody else.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
+
+/// The address of this hub as the client wrote it, where that may be repeated.
+#[derive(Debug, Clone)]
+pub struct HubUrl(pub String);
 
 pub fn wrap(router: Router<Hub>, hub: &Hub) -> Router<Hub> {
     router
@@ -37,15 +48,19 @@ pub fn wrap(router: Router<Hub>, hub: &Hub) -> Router<Hub> {
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(|_| problem_response(&Problem::internal("a handler panicked"))))
         .layer(from_fn_with_state(hub.clone(), every_request))
-        .layer(from_fn(request_id))
+}
+
+/// What pages pass as well.
+pub fn wrap_all(router: Router) -> Router {
+    router.layer(from_fn(request_id)).layer(from_fn(crate::unread::read_or_close))
 }
 
 async fn request_id(request: Request, next: Next) -> Response {
-    let id = choose_id(request.headers());
+    let (ours, shown) = choose_id(request.headers());
     let mut request = request.map(|body| patient(body, BODY_IDLE));
-    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(RequestId(ours));
     let mut response = next.run(request).await;
-    response.headers_mut().insert(X_REQUEST_ID, header_text(&id));
+    response.headers_mut().insert(X_REQUEST_ID, shown);
     response
 }
 
@@ -54,31 +69,59 @@ fn patient(body: Body, idle: Duration) -> Body {
     if body.is_end_stream() { body } else { Body::new(TimeoutBody::new(idle, body)) }
 }
 
-/// The client's own id unchanged; else one that holds its trace id; else a fresh one.
-fn choose_id(headers: &HeaderMap) -> String {
-    let given = |name: &HeaderName| {
-        let text = headers.get(name)?.to_str().ok()?;
-        (!text.is_empty() && text.len() <= MAX_REQUEST_ID).then(|| text.to_owned())
+/// The id that we keep, and the one that the answer carries: the client's own unchanged, or one
+/// that holds its trace id.
+fn choose_id(headers: &HeaderMap) -> (String, HeaderValue) {
+    let kept = |value: &HeaderValue| -> String {
+        value.to_str().unwrap_or_default().chars().take(MAX_REQUEST_ID).collect()
     };
-    if let Some(id) = given(&X_REQUEST_ID) {
-        return id;
-    }
     let mut random = [0; 12];
     let _ = getrandom::fill(&mut random);
     let fresh: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    given(&X_AMZN_TRACE_ID).map_or_else(|| fresh.clone(), |trace| format!("Root=1-{fresh};{trace}"))
+    let given = |name: &HeaderName| headers.get(name).filter(|value| !value.is_empty());
+    if let Some(id) = given(&X_REQUEST_ID) {
+        return (format!("{fresh};{}", kept(id)), id.clone());
+    }
+    let id = given(&X_AMZN_TRACE_ID)
+        .map_or_else(|| fresh.clone(), |trace| format!("Root=1-{fresh};{}", kept(trace)));
+    let shown = header_text(&id);
+    (id, shown)
 }
 
-async fn every_request(State(hub): State<Hub>, request: Request, next: Next) -> Response {
+async fn every_request(State(hub): State<Hub>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    if is_preflight(&request) {
+        return preflight();
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| uri.authority().map(Authority::as_str));
+    if let Some(url) = hub.config.url_for_host(host) {
+        request.extensions_mut().insert(HubUrl(url));
+    }
     let mut response = next.run(request).await;
     if let Some(Moved(from, to)) = response.extensions_mut().remove::<Moved>() {
         response = redirect(&uri, &from, &to);
     }
-    browser_headers(response.headers_mut(), &hub.config.public_url);
+    browser_headers(response.headers_mut());
     // The path alone: queries can carry signatures.
     tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), took = ?started.elapsed());
+    response
+}
+
+fn is_preflight(request: &Request) -> bool {
+    *request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn preflight() -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    browser_headers(headers);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(PREFLIGHT_METHODS));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(PREFLIGHT_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(PREFLIGHT_SECONDS));
     response
 }
 
@@ -99,12 +142,17 @@ fn redirect(uri: &Uri, from: &RepoPath, to: &RepoPath) -> Response {
     response
 }
 
-/// Lets scripts of this hub's own pages read answers, and keeps browsers from guessing types.
-fn browser_headers(headers: &mut HeaderMap, public_url: &str) {
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header_text(public_url));
+/// Lets scripts of any page read answers to what they asked themselves. They get nothing that
+/// their own token does not open: browsers add no credential here, and `*` forbids them to.
+/// Besides: names the encoding of JSON, and keeps browsers from guessing types.
+fn browser_headers(headers: &mut HeaderMap) {
+    const JSON: &str = "application/json";
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::VARY).or_insert(HeaderValue::from_static("Origin"));
+    if headers.get(header::CONTENT_TYPE).is_some_and(|value| value == JSON) {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use bastide_core::{RefName, Revision};
+use bastide_core::RefName;
 use bastide_hub::access::{See, Write};
-use bastide_hub::history::CommitItem;
-use bastide_hub::{Hub, Problem, Ref};
+use bastide_hub::history::{BranchStart, CommitItem};
+use bastide_hub::{Hub, Ref};
 use http::{Method, Uri, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, header_text};
+use crate::commit::target;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute};
 use crate::routes::Routes;
 
@@ -54,8 +55,8 @@ fn ref_json(found: &Ref) -> Value {
 #[serde(rename_all = "camelCase", default)]
 struct BranchBody {
     starting_point: Option<String>,
-    empty_branch: bool,
-    overwrite: bool,
+    empty_branch: Option<bool>,
+    overwrite: Option<bool>,
 }
 
 async fn create_branch(
@@ -65,12 +66,13 @@ async fn create_branch(
     JsonBody(body): JsonBody<BranchBody>,
 ) -> Answer<Json<Value>> {
     let access = caller.repo::<Write>(&hub, &route.path).await?;
-    if body.empty_branch {
-        return Err(Problem::NotServed("branches without a commit").into());
-    }
     let name = RefName::branch(&route.joined_tail())?;
-    hub.create_branch(&caller.context, &access, &name, body.starting_point.as_deref(), body.overwrite)
-        .await?;
+    let start = match body.empty_branch {
+        Some(true) => BranchStart::Empty,
+        _ => BranchStart::Revision(body.starting_point.unwrap_or_else(|| "refs/heads/main".to_owned())),
+    };
+    let overwrite = body.overwrite.unwrap_or(false);
+    hub.create_branch(&caller.context, &access, &name, start, overwrite).await?;
     Ok(Json(json!({})))
 }
 
@@ -123,7 +125,7 @@ async fn commits(
     let rows: Value = items.iter().map(|item| commit_json(item, formatted)).collect();
     let mut response = Json(rows).into_response();
     if more {
-        let next = page_link(&hub.config.public_url, &uri.0, &query, page.saturating_add(1));
+        let next = page_link(hub.url(&caller.context), &uri.0, &query, page.saturating_add(1));
         response.headers_mut().insert(header::LINK, next);
     }
     Ok(response)
@@ -175,15 +177,7 @@ async fn squash(
     JsonBody(body): JsonBody<SquashBody>,
 ) -> Answer<Json<Value>> {
     let access = caller.repo::<Write>(&hub, &route.path).await?;
-    let revision = route.joined_tail();
-    let name = match Revision::parse(&revision) {
-        Revision::Head => RefName::main(),
-        Revision::Ref(name) => name,
-        Revision::Short(name) => {
-            RefName::branch(&name).map_err(|_| Problem::RevisionNotFound(revision.clone()))?
-        }
-        Revision::Commit(_) => return Err(Problem::RevisionNotFound(revision).into()),
-    };
+    let name = target(&route.joined_tail())?;
     let commit = hub.squash(&caller.context, &access, &name, body.message).await?;
     Ok(Json(json!({ "commitOid": commit })))
 }

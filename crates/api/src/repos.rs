@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
-use crate::extract::{Caller, JsonBody, RepoRoute};
+use crate::commit::FileValue;
+use crate::extract::{Caller, JsonBody, RepoRoute, null_is_missing};
+use crate::info::gated;
 use crate::routes::Routes;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -50,12 +52,17 @@ fn kind(text: Option<&str>) -> Result<RepoKind, Problem> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct CreateBody {
     name: String,
     organization: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
     sdk: Option<String>,
+    license: Option<String>,
+    #[serde(default, deserialize_with = "null_is_missing")]
+    files: Vec<FileValue>,
+    resource_group_id: Option<Value>,
     #[serde(flatten)]
     shown: Shown,
 }
@@ -65,6 +72,7 @@ async fn create(
     caller: Caller,
     JsonBody(body): JsonBody<CreateBody>,
 ) -> Answer<Json<Value>> {
+    refuse_resource_group(body.resource_group_id.as_ref())?;
     // Some clients put the namespace into the name.
     let (namespace, name) = match body.name.split_once('/') {
         Some((namespace, name)) => (Some(namespace.to_owned()), name.to_owned()),
@@ -76,9 +84,21 @@ async fn create(
         name,
         visibility: body.shown.visibility()?,
         sdk: body.sdk,
+        license: body.license,
+        files: body.files.into_iter().map(FileValue::decode).collect::<Result<_, _>>()?,
     };
     let made = hub.create_repo(&caller.context, request).await?;
     Ok(Json(json!({ "url": made.url, "name": made.path.id(), "id": made.id })))
+}
+
+/// Who asks for a narrower circle and gets none would think that it holds.
+fn refuse_resource_group(id: Option<&Value>) -> Result<(), Problem> {
+    match id {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(Problem::Invalid(
+            "this hub does not serve resource groups: leave \"resourceGroupId\" out".into(),
+        )),
+    }
 }
 
 #[derive(Deserialize)]
@@ -96,7 +116,7 @@ async fn delete(
 ) -> Answer<&'static str> {
     let own = || match &caller.context.actor() {
         bastide_core::Actor::User { name, .. } => Ok(name.to_string()),
-        _ => Err(Problem::SignInNeeded),
+        _ => Err(Problem::RepoNotFound { anonymous: true }),
     };
     let id = match (body.name.contains('/'), body.organization) {
         (true, _) => body.name,
@@ -105,7 +125,7 @@ async fn delete(
     };
     let missing = |_| Problem::RepoNotFound { anonymous: caller.context.is_anonymous() };
     let path = RepoPath::parse(kind(body.kind.as_deref())?, &id).map_err(missing)?;
-    let access = caller.repo::<Admin>(&hub, &path).await?;
+    let access = hub.access(&caller.context).repo_by_current_path::<Admin>(&path).await?;
     hub.delete_repo(&caller.context, &access).await?;
     Ok("OK")
 }
@@ -126,7 +146,7 @@ async fn rename(
 ) -> Answer<&'static str> {
     let kind = kind(body.kind.as_deref())?;
     let (from, to) = (RepoPath::parse(kind, &body.from_repo)?, RepoPath::parse(kind, &body.to_repo)?);
-    let access = caller.repo::<Admin>(&hub, &from).await?;
+    let access = hub.access(&caller.context).repo_by_current_path::<Admin>(&from).await?;
     hub.move_repo(&caller.context, &access, &to).await?;
     Ok("OK")
 }
@@ -136,8 +156,30 @@ async fn rename(
 struct SettingsBody {
     gated: Option<Value>,
     discussions_disabled: Option<bool>,
+    xet_enabled: Option<bool>,
+    resource_group_id: Option<Value>,
+    gated_notifications_email: Option<Value>,
+    gated_notifications_mode: Option<Value>,
     #[serde(flatten)]
     shown: Shown,
+}
+
+impl SettingsBody {
+    /// What this hub cannot do is refused: silence would look like consent.
+    fn check(&self) -> Result<(), Problem> {
+        refuse_resource_group(self.resource_group_id.as_ref())?;
+        if self.xet_enabled == Some(false) {
+            let text =
+                "\"xetEnabled\" cannot be false: this hub keeps every large file in chunks, however it comes";
+            return Err(Problem::Invalid(text.into()));
+        }
+        if self.gated_notifications_email.is_some() || self.gated_notifications_mode.is_some() {
+            let text = "this hub sends no mail yet: leave \"gatedNotificationsEmail\" and \
+                \"gatedNotificationsMode\" out";
+            return Err(Problem::Invalid(text.into()));
+        }
+        Ok(())
+    }
 }
 
 async fn settings(
@@ -146,16 +188,26 @@ async fn settings(
     route: RepoRoute,
     JsonBody(body): JsonBody<SettingsBody>,
 ) -> Answer<Json<Value>> {
+    let access = caller.repo::<Admin>(&hub, &route.path).await?;
+    body.check()?;
     let settings = RepoSettings {
         visibility: body.shown.visibility()?,
         gated: body.gated.as_ref().map(parse_gated).transpose()?,
         discussions_disabled: body.discussions_disabled,
     };
-    let access = caller.repo::<Admin>(&hub, &route.path).await?;
     hub.set_repo(&caller.context, &access, settings).await?;
-    let now = hub.access(&caller.context).repo::<Admin>(&route.path).await?;
-    let visibility = now.repo().visibility;
-    Ok(Json(json!({ "visibility": visibility, "private": visibility != Visibility::Public })))
+    Ok(Json(settings_json(&hub.repo_settings(&access).await?)))
+}
+
+fn settings_json(settings: &RepoSettings) -> Value {
+    json!({
+        "visibility": settings.visibility,
+        "private": settings.visibility != Some(Visibility::Public),
+        "gated": settings.gated.map(gated),
+        "discussionsDisabled": settings.discussions_disabled,
+        "xetEnabled": true,
+        "resourceGroup": null,
+    })
 }
 
 #[derive(Deserialize)]
@@ -172,6 +224,9 @@ async fn duplicate(
     JsonBody(body): JsonBody<DuplicateBody>,
 ) -> Answer<Json<Value>> {
     let access = caller.repo::<Read>(&hub, &route.path).await?;
+    if caller.context.is_anonymous() {
+        return Err(Problem::RepoNotFound { anonymous: true }.into());
+    }
     let to = RepoPath::parse(route.path.kind, &body.repository)?;
     let made = hub.duplicate_repo(&caller.context, &access, &to, body.shown.visibility()?).await?;
     Ok(Json(json!({ "url": made.url, "name": made.path.id(), "id": made.id })))

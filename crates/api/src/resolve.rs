@@ -5,10 +5,11 @@ use std::ops::Range;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bastide_hub::access::{Access, Read, See};
-use bastide_hub::content::{Content, FileFacts};
+use bastide_hub::access::{Access, Read, Repo, See, Seen};
+use bastide_hub::content::{CARD, Content, FileFacts, LargeFacts, slice};
 use bastide_hub::reads::Delivery;
 use bastide_hub::{Hub, Problem};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -64,36 +65,74 @@ async fn raw(
 
 async fn serve(hub: Hub, caller: Caller, route: RepoRoute, wanted: Wanted) -> Answer<Response> {
     // What is missing is told to everybody who may see the repository, contents are not.
-    let readable = caller.repo::<Read>(&hub, &route.path).await;
-    let seen = match &readable {
-        Ok(access) => access.lower::<See>(),
-        Err(_) => caller.repo::<See>(&hub, &route.path).await?,
+    let seen = caller.seen(&hub, &route.path).await?;
+    let (commit, path) = hub.resolve_tail(&seen.see(), &route.tail).await?;
+    let access = match seen {
+        Seen::Open(access) => access,
+        Seen::Gated(access) => {
+            if path.as_ref().is_some_and(|path| path.as_str() == CARD)
+                && let Some((facts, bytes)) = hub.card_file(&access, commit).await?
+            {
+                return card(&hub, &caller, &access, (&facts, &bytes), &wanted);
+            }
+            caller.repo::<Read>(&hub, &route.path).await?
+        }
     };
-    let (commit, path) = hub.resolve_tail(&seen, &route.tail).await.map_err(|problem| match problem {
-        Problem::EntryNotFound { message, .. } => Problem::EntryNotFound { message, commit: None },
-        other => other,
-    })?;
-    let access = readable?;
     let facts = hub.file_facts(&access, commit, path, wanted.raw).await?;
     if conditions::has_copy(&wanted.headers, &facts.etag()) {
-        return Ok(unchanged(&hub, &access, &facts, &wanted));
+        return Ok(unchanged(&hub, &caller, access.repo(), &facts, &wanted));
     }
-    let range = conditions::range(&wanted.method, &wanted.headers, &facts.etag(), facts.size)?;
-    let mut response = match wanted.method {
-        Method::HEAD => Body::empty().into_response(),
-        _ => Body::new(open(&hub, &caller, &access, &facts, range.clone(), &wanted).await?).into_response(),
+    let range = wanted.range(&facts)?;
+    let body = match wanted.method {
+        Method::HEAD => Body::empty(),
+        _ => open(&hub, &caller, &access, &facts, range.clone(), &wanted).await?,
     };
-    if range.is_some() {
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    Ok(file_response(&hub, &caller, access.repo(), (&facts, body), range, &wanted))
+}
+
+/// The card of a gated repository, for those who may only see it.
+fn card(
+    hub: &Hub,
+    caller: &Caller,
+    access: &Access<See>,
+    (facts, bytes): (&FileFacts, &Bytes),
+    wanted: &Wanted,
+) -> Answer<Response> {
+    if conditions::has_copy(&wanted.headers, &facts.etag()) {
+        return Ok(unchanged(hub, caller, access.repo(), facts, wanted));
     }
-    file_headers(&hub, &access, &facts, range, &wanted, response.headers_mut());
-    Ok(response)
+    let range = wanted.range(facts)?;
+    let part = range.clone().unwrap_or(0..facts.size);
+    let body = match wanted.method {
+        Method::HEAD => Body::empty(),
+        _ => {
+            hub.record_read(&caller.context, access, delivery(facts, &part, wanted))?;
+            Body::from(slice(bytes, part))
+        }
+    };
+    Ok(file_response(hub, caller, access.repo(), (facts, body), range, wanted))
+}
+
+impl Wanted {
+    fn range(&self, facts: &FileFacts) -> Result<Option<Range<u64>>, Problem> {
+        conditions::range(&self.method, &self.headers, &facts.etag(), facts.size)
+    }
+}
+
+fn delivery(facts: &FileFacts, range: &Range<u64>, wanted: &Wanted) -> Delivery {
+    Delivery {
+        via: if wanted.raw { "raw" } else { "resolve" },
+        commit: Some(facts.commit),
+        path: Some(facts.path.to_string()),
+        object: facts.etag(),
+        bytes: range.end - range.start,
+    }
 }
 
 /// The client has the content: the headers alone.
-fn unchanged(hub: &Hub, access: &Access<Read>, facts: &FileFacts, wanted: &Wanted) -> Response {
-    let mut response = StatusCode::NOT_MODIFIED.into_response();
-    file_headers(hub, access, facts, None, wanted, response.headers_mut());
+fn unchanged(hub: &Hub, caller: &Caller, repo: &Repo, facts: &FileFacts, wanted: &Wanted) -> Response {
+    let mut response = file_response(hub, caller, repo, (facts, Body::empty()), None, wanted);
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response
 }
@@ -108,18 +147,31 @@ async fn open(
     wanted: &Wanted,
 ) -> Answer<Body> {
     let range = range.unwrap_or(0..facts.size);
-    let delivery = Delivery {
-        via: if wanted.raw { "raw" } else { "resolve" },
-        commit: Some(facts.commit),
-        path: Some(facts.path.to_string()),
-        object: facts.etag(),
-        bytes: range.end - range.start,
-    };
-    hub.record_read(&caller.context, access, delivery)?;
-    Ok(match hub.open_content(access, facts, range).await? {
+    hub.record_read(&caller.context, access, delivery(facts, &range, wanted))?;
+    let body = match hub.open_content(access, facts, range).await? {
         Content::Whole(bytes) => Body::from(bytes),
         Content::Large(stream) => guarded(hub, &caller.context, access, Body::from_stream(stream)),
-    })
+    };
+    Ok(body)
+}
+
+fn file_response(
+    hub: &Hub,
+    caller: &Caller,
+    repo: &Repo,
+    (facts, body): (&FileFacts, Body),
+    range: Option<Range<u64>>,
+    wanted: &Wanted,
+) -> Response {
+    let mut response = body.into_response();
+    if range.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    file_headers(facts, range, wanted, response.headers_mut());
+    if let Some(large) = facts.large {
+        large_headers(hub, caller, repo, (facts, large), response.headers_mut());
+    }
+    response
 }
 
 /// One range of bytes, half open. Several ranges, and what is no range of bytes, are answered
@@ -141,17 +193,10 @@ pub fn parse_range(text: &str, size: u64) -> Result<Option<Range<u64>>, Problem>
     if range.start >= size { Err(outside()) } else { Ok(Some(range)) }
 }
 
-fn file_headers(
-    hub: &Hub,
-    access: &Access<Read>,
-    facts: &FileFacts,
-    range: Option<Range<u64>>,
-    wanted: &Wanted,
-    headers: &mut HeaderMap,
-) {
+fn file_headers(facts: &FileFacts, range: Option<Range<u64>>, wanted: &Wanted, headers: &mut HeaderMap) {
     let etag = header_text(&format!("\"{}\"", facts.etag()));
     headers.insert(X_REPO_COMMIT, header_text(&facts.commit.to_string()));
-    headers.insert(header::ETAG, etag.clone());
+    headers.insert(header::ETAG, etag);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CONTENT_TYPE, content_type(facts));
     headers.insert(header::CONTENT_DISPOSITION, disposition(facts.path.file_name(), wanted.download));
@@ -164,22 +209,26 @@ fn file_headers(
         let text = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), facts.size);
         headers.insert(header::CONTENT_RANGE, header_text(&text));
     }
-    if let Some(large) = facts.large {
-        let repo = access.repo();
-        let token = format!(
-            "{}/api/{}/{}/xet-read-token/{}",
-            hub.config.public_url,
-            repo.path.kind.plural(),
-            repo.path.id(),
-            facts.commit
-        );
-        let info = format!("{}/v1/reconstructions/{}", hub.cas_url(repo.id, repo.epoch), large.xet_hash);
-        let link = format!("<{token}>; rel=\"xet-auth\", <{info}>; rel=\"xet-reconstruction-info\"");
-        headers.insert(X_LINKED_ETAG, etag);
-        headers.insert(X_LINKED_SIZE, HeaderValue::from(facts.size));
-        headers.insert(X_XET_HASH, header_text(&large.xet_hash.to_string()));
-        headers.insert(header::LINK, header_text(&link));
-    }
+}
+
+/// Where a client finds the content in chunks.
+fn large_headers(
+    hub: &Hub,
+    caller: &Caller,
+    repo: &Repo,
+    (facts, large): (&FileFacts, LargeFacts),
+    headers: &mut HeaderMap,
+) {
+    let base = hub.url(&caller.context);
+    let (kind, id) = (repo.path.kind.plural(), repo.path.id());
+    let token = format!("{base}/api/{kind}/{id}/xet-read-token/{}", facts.commit);
+    let store = hub.cas_url(&caller.context, repo.id, repo.epoch);
+    let info = format!("{store}/v1/reconstructions/{}", large.xet_hash);
+    let link = format!("<{token}>; rel=\"xet-auth\", <{info}>; rel=\"xet-reconstruction-info\"");
+    headers.insert(X_LINKED_ETAG, header_text(&format!("\"{}\"", facts.etag())));
+    headers.insert(X_LINKED_SIZE, HeaderValue::from(facts.size));
+    headers.insert(X_XET_HASH, header_text(&large.xet_hash.to_string()));
+    headers.insert(header::LINK, header_text(&link));
 }
 
 /// Text is shown, everything else is saved; nothing is ever HTML.

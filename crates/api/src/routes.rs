@@ -7,7 +7,9 @@ use bastide_core::RepoKind;
 use bastide_hub::Hub;
 use http::Method;
 
-use crate::{cards, cas, commit, info, lfs, list, middleware, refs, repos, resolve, tree, users, xet_tokens};
+use crate::{
+    cards, cas, commit, info, lfs, list, middleware, refs, repos, resolve, tasks, tree, users, xet_tokens,
+};
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +79,7 @@ where
 }
 
 fn all() -> Routes {
-    let parts: [fn(Routes) -> Routes; 12] = [
+    let parts: [fn(Routes) -> Routes; 13] = [
         users::routes,
         repos::routes,
         info::routes,
@@ -87,6 +89,7 @@ fn all() -> Routes {
         refs::routes,
         resolve::routes,
         cards::routes,
+        tasks::routes,
         xet_tokens::routes,
         cas::routes,
         lfs::routes,
@@ -107,5 +110,10 @@ pub fn routes() -> Vec<Route> {
 
 /// The wire, ready to serve.
 pub fn router(hub: Hub) -> Router {
-    middleware::wrap(served(), &hub).with_state(hub)
+    router_with(hub, Router::new())
+}
+
+/// The wire and pages beside it.
+pub fn router_with(hub: Hub, pages: Router) -> Router {
+    middleware::wrap_all(middleware::wrap(served(), &hub).with_state(hub).merge(pages))
 }

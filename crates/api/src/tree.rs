@@ -5,14 +5,14 @@ use axum::extract::{OriginalUri, Request, State};
 use axum::response::{IntoResponse, Response};
 use bastide_core::limits::{MAX_JSON_BYTES, MAX_PATHS_INFO};
 use bastide_hub::access::See;
-use bastide_hub::trees::{ItemKind, TreeItem, TreeQuery, total_size};
+use bastide_hub::trees::{ItemKind, ShownHash, TreeItem, TreeQuery};
 use bastide_hub::{Hub, Problem};
 use http::{Method, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, X_REPO_COMMIT, header_text};
-use crate::extract::{Caller, Query, RepoRoute, body_bytes};
+use crate::extract::{Caller, Query, RepoRoute, body_bytes, null_is_missing};
 use crate::list::next_link;
 use crate::routes::Routes;
 
@@ -30,20 +30,20 @@ async fn tree(
     query: Query,
     uri: OriginalUri,
 ) -> Answer<Response> {
-    let access = caller.repo::<See>(&hub, &route.path).await?;
-    let (commit, path) = hub.resolve_tail(&access, &route.tail).await?;
+    let seen = caller.seen(&hub, &route.path).await?;
+    let (commit, path) = hub.resolve_tail(&seen.see(), &route.tail).await?;
     let wanted = TreeQuery {
         recursive: query.flag("recursive"),
         expand: query.flag("expand"),
         limit: query.number("limit")?.and_then(|limit| usize::try_from(limit).ok()),
         after: query.get("cursor").map(ToOwned::to_owned),
     };
-    let page = hub.list_tree(&access, commit, path.as_ref(), wanted).await?;
+    let page = hub.list_tree(&seen, commit, path.as_ref(), wanted).await?;
     let mut response = Json(page.items.iter().map(item_json).collect::<Value>()).into_response();
     let headers = response.headers_mut();
     headers.insert(X_REPO_COMMIT, header_text(&commit.to_string()));
     if let Some(next) = page.next {
-        headers.insert(header::LINK, next_link(&hub.config.public_url, &uri.0, &query, &next));
+        headers.insert(header::LINK, next_link(hub.url(&caller.context), &uri.0, &query, &next));
     }
     Ok(response)
 }
@@ -57,8 +57,8 @@ fn item_json(item: &TreeItem) -> Value {
         ItemKind::Large { pointer, pointer_size, xet_hash } => {
             let lfs = json!({ "oid": pointer.sha256, "size": pointer.size, "pointerSize": pointer_size });
             let mut value = json!({ "type": "file", "oid": item.oid, "size": pointer.size, "path": item.path, "lfs": lfs });
-            if let (Some(hash), Some(value)) = (xet_hash, value.as_object_mut()) {
-                value.insert("xetHash".into(), json!(hash));
+            if let Some(value) = value.as_object_mut() {
+                value.extend(xet_hash_text(xet_hash).map(|text| ("xetHash".to_owned(), json!(text))));
             }
             value
         }
@@ -69,11 +69,20 @@ fn item_json(item: &TreeItem) -> Value {
     value
 }
 
+/// A hash that may not be told is as long as one.
+fn xet_hash_text(shown: &ShownHash) -> Option<String> {
+    match shown {
+        ShownHash::Absent => None,
+        ShownHash::Masked => Some("*".repeat(64)),
+        ShownHash::Hash(hash) => Some(hash.to_string()),
+    }
+}
+
 #[derive(Deserialize)]
 struct PathsBody {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_missing")]
     paths: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_missing")]
     expand: bool,
 }
 
@@ -83,13 +92,13 @@ async fn paths_info(
     route: RepoRoute,
     request: Request,
 ) -> Answer<Json<Value>> {
-    let access = caller.repo::<See>(&hub, &route.path).await?;
+    let seen = caller.seen(&hub, &route.path).await?;
     let body = paths_body(request).await?;
     if body.paths.len() > MAX_PATHS_INFO {
         return Err(Problem::Unprocessable(format!("at most {MAX_PATHS_INFO} paths in one call")).into());
     }
-    let commit = hub.resolve_revision(&access, &route.joined_tail()).await?;
-    let items = hub.paths_info(&access, commit, body.paths, body.expand).await?;
+    let commit = hub.resolve_revision(&seen.see(), &route.joined_tail()).await?;
+    let items = hub.paths_info(&seen, commit, body.paths, body.expand).await?;
     Ok(Json(items.iter().map(item_json).collect()))
 }
 
@@ -111,9 +120,6 @@ async fn paths_body(request: Request) -> Result<PathsBody, Problem> {
 async fn tree_size(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Answer<Json<Value>> {
     let access = caller.repo::<See>(&hub, &route.path).await?;
     let (commit, path) = hub.resolve_tail(&access, &route.tail).await?;
-    let files = hub.all_files(&access, commit).await?;
-    let prefix = path.as_ref().map(|path| format!("{path}/")).unwrap_or_default();
-    let inside = files.iter().filter(|file| file.path.starts_with(&prefix));
-    let size = total_size(inside);
+    let size = hub.tree_size(&access, commit, path.as_ref()).await?;
     Ok(Json(json!({ "path": path.map(|path| path.to_string()).unwrap_or_default(), "size": size })))
 }

@@ -17,7 +17,7 @@ pub fn routes(routes: Routes) -> Routes {
 
 async fn whoami(State(hub): State<Hub>, caller: Caller) -> Answer<Json<Value>> {
     let me = hub.who_am_i(&caller.context).await?;
-    Ok(Json(whoami_json(&me, &hub.config.public_url)))
+    Ok(Json(whoami_json(&me, hub.url(&caller.context))))
 }
 
 // One of `name`, `user` and `login` only: some clients take them for the same field.

@@ -35,6 +35,8 @@ pub const LIST_PAGE_MAX: usize = 1000;
 /// Rows of one page of a list that names commits and files, and all of its files.
 pub const LIST_PAGE_FULL: usize = 100;
 pub const LIST_PAGE_FILES: usize = 100_000;
+/// Searches and filters of one list together.
+pub const MAX_LIST_TERMS: usize = 32;
 /// Bytes of a JSON request that is not a commit.
 pub const MAX_JSON_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a README whose metadata is read.

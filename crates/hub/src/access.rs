@@ -8,11 +8,29 @@ use std::sync::Arc;
 use bastide_core::{Actor, Credential, Name, NamespaceId, RepoId, RepoPath, Role, TokenRole, Visibility};
 use bastide_ledger::Context;
 use bastide_store::gate::{self, NamespaceFacts, RepoFacts};
-use bastide_store::permit::{self, Gated, Rank, Repo};
+use bastide_store::permit::{self, Gated, Rank};
+use bastide_store::repos::NewRepo;
 
-pub use bastide_store::permit::{Access, Admin, Includes, Level, Namespace, Read, See, Write};
+pub use bastide_store::permit::{Access, Admin, Includes, Level, Namespace, Read, Repo, See, Write};
 
 use crate::{Hub, Problem};
+
+/// What a caller may look at: listings show more to those who may read.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// A gated repository, from outside of its gate.
+    Gated(Access<See>),
+    Open(Access<Read>),
+}
+
+impl Seen {
+    pub fn see(&self) -> Access<See> {
+        match self {
+            Self::Gated(access) => access.clone(),
+            Self::Open(access) => access.lower(),
+        }
+    }
+}
 
 /// Asks for permits on behalf of one caller.
 pub struct Gate<'a> {
@@ -29,15 +47,44 @@ impl Hub {
 impl Gate<'_> {
     /// A permit for the repository at a path, in any spelling, or under an old name.
     pub async fn repo<L: Level>(&self, path: &RepoPath) -> Result<Access<L>, Problem> {
+        self.grant(self.facts_at(path).await?)
+    }
+
+    async fn facts_at(&self, path: &RepoPath) -> Result<Option<RepoFacts>, Problem> {
         let user = self.context.user_id();
         let mut read = self.hub.db.read().await?;
         let facts = gate::repo_by_path(&mut read, path, user).await?;
         if facts.as_ref().is_some_and(|facts| self.sees(facts)) {
-            return self.grant(facts);
+            return Ok(facts);
         }
         // Looked for in both cases, so that what is hidden takes as long as what is missing.
         let old = gate::repo_by_old_path(&mut read, path, user).await?;
-        self.grant(facts.or(old))
+        Ok(facts.or(old))
+    }
+
+    /// To read what is at a path, or at least to see that it is there.
+    pub async fn seen(&self, path: &RepoPath) -> Result<Seen, Problem> {
+        let facts = self.facts_at(path).await?;
+        match self.grant(facts.clone()) {
+            Ok(access) => Ok(Seen::Open(access)),
+            Err(Problem::Gated { .. }) => Ok(Seen::Gated(self.grant(facts)?)),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// A permit for the repository at a path, in any spelling, as it is named now. For what cannot
+    /// be taken back: an old name may not lead it to a repository that somebody moved away.
+    pub async fn repo_by_current_path<L: Level>(&self, path: &RepoPath) -> Result<Access<L>, Problem> {
+        let facts = self.facts_at(path).await?;
+        let moved = facts.as_ref().map(|facts| &facts.repo.path).filter(|now| *now != path).cloned();
+        match moved {
+            Some(to) if !self.context.is_anonymous() => {
+                self.grant::<See>(facts)?;
+                Err(Problem::Moved { from: path.clone(), to })
+            }
+            Some(_) => self.grant(None),
+            None => self.grant(facts),
+        }
     }
 
     /// A permit for the repository with an id.
@@ -67,7 +114,7 @@ impl Gate<'_> {
             return Err(Problem::Gated { kind: repo.path.kind, id: repo.path.id(), anonymous });
         }
         if anonymous {
-            return Err(Problem::SignInNeeded);
+            return Err(hidden);
         }
         Err(Problem::Forbidden(self.too_low(&format!("{} {}", repo.path.kind, repo.path.id()))))
     }
@@ -84,6 +131,10 @@ impl Gate<'_> {
 
     /// A permit for a user or an organisation.
     pub async fn namespace<L: Level>(&self, name: &Name) -> Result<Access<L, Namespace>, Problem> {
+        // Before the look-up: nobody learns which names there are by asking without signing in.
+        if L::RANK > Rank::See && self.context.is_anonymous() {
+            return Err(Problem::SignInNeeded);
+        }
         let mut read = self.hub.db.read().await?;
         let facts = gate::namespace_by_name(&mut read, name, self.context.user_id()).await?;
         self.grant_namespace(name, facts)
@@ -103,13 +154,23 @@ impl Gate<'_> {
             return Err(Problem::Disabled);
         }
         if rank < L::RANK {
-            return Err(if self.context.is_anonymous() {
-                Problem::SignInNeeded
-            } else {
-                Problem::Forbidden(self.too_low(&format!("the namespace {}", namespace.name)))
-            });
+            return Err(self.not_in(&namespace.name));
         }
         Ok(permit::grant_namespace(Arc::new(namespace)))
+    }
+
+    /// A permit to make repositories in a namespace: the caller's own without a name. One that
+    /// does not exist is one where the caller may not.
+    pub async fn namespace_to_fill(&self, name: Option<&Name>) -> Result<Access<Write, Namespace>, Problem> {
+        let Some(name) = name else { return self.own_namespace().await };
+        match self.namespace(name).await {
+            Err(Problem::NotFound(_)) => Err(self.not_in(name)),
+            found => found,
+        }
+    }
+
+    fn not_in(&self, namespace: &Name) -> Problem {
+        Problem::Forbidden(self.too_low(&format!("the namespace {namespace}")))
     }
 
     /// The caller's own namespace.
@@ -119,6 +180,22 @@ impl Gate<'_> {
             Actor::Anonymous | Actor::System(_) | Actor::Operator => Err(Problem::SignInNeeded),
         }
     }
+}
+
+/// The permit of those who make a repository, for the transaction that makes it.
+#[expect(clippy::disallowed_methods, reason = "the one maker of permits for repositories")]
+pub(crate) fn to_make(namespace: &Access<Write, Namespace>, new: &NewRepo<'_>) -> Access<Write> {
+    permit::grant_repo(Arc::new(Repo {
+        id: new.id,
+        path: new.path.clone(),
+        namespace_id: namespace.namespace().id,
+        visibility: new.visibility,
+        gated: new.gated,
+        disabled: false,
+        creator_id: new.creator_id,
+        epoch: 1,
+        created_at: new.now,
+    }))
 }
 
 /// What a caller may do with a repository; `None` when it must not know that there is one.

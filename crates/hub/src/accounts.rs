@@ -137,6 +137,8 @@ impl Hub {
                 return Err(Problem::Invalid("an organization keeps at least one admin".into()));
             }
         }
+        let before = accounts::members(&mut tx, org).await?;
+        let before = before.iter().find(|(account, _)| account.id == member.id).map(|(_, role)| *role);
         if !accounts::set_member(&mut tx, org, member.id, role, context.now()).await? {
             return Err(Problem::NotFound(format!("{user} is not a member of {}", org.namespace().name)));
         }
@@ -144,7 +146,8 @@ impl Hub {
         let event = NewEvent::new(context, action)
             .subject("org", Some(org.namespace().id.as_i64()), org.namespace().name.as_str())
             .fact("user", member.name.as_str())
-            .fact("role", role.map_or("", Role::as_str));
+            .fact("role", role.map_or("", Role::as_str))
+            .fact("role_before", before.map_or("", Role::as_str));
         Ok(tx.commit(event).await?)
     }
 

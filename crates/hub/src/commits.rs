@@ -138,16 +138,33 @@ impl CommitBuilder {
     }
 }
 
+/// A commit that is to be: where, what it is called, what is in it.
+pub(crate) struct Draft {
+    pub target: RefName,
+    /// Where the ref is, as far as is known.
+    pub head: Option<Oid>,
+    pub title: String,
+    pub message: String,
+    pub builder: CommitBuilder,
+    pub changes: Changes,
+}
+
 /// A tree and a commit in a pack that is stored, ready for the transaction.
 pub(crate) struct Prepared {
+    target: RefName,
     /// Where the ref has to be for the commit to be its successor.
-    pub head: Option<Oid>,
+    head: Option<Oid>,
     pub commit: Oid,
-    pub tree: Oid,
+    tree: Oid,
     pub pack: Pack,
-    pub changes: Vec<(String, Option<Oid>)>,
+    changes: Vec<(String, Option<Oid>)>,
     /// Content that the commit points at.
-    pub large: Vec<Sha256>,
+    large: Vec<Sha256>,
+    title: String,
+    message: String,
+    author: Person,
+    /// What the repository is found by from then on, if the commit decides about that.
+    metadata: Option<Metadata>,
 }
 
 impl Hub {
@@ -170,50 +187,19 @@ impl Hub {
         mut builder: CommitBuilder,
     ) -> Result<Committed, Problem> {
         check_header(header)?;
-        self.check_card(access, builder.readme.as_ref())?;
+        self.check_card(access, &builder)?;
         let changes = self.add_pointers(access, &mut builder).await?;
         let _turn = self.locks.lock(access.repo_id()).await;
         let head = refs::get(&mut self.db.read().await?, access, target).await?.map(|found| found.commit);
         self.check_base(access, target, head, header).await?;
-        let repo = self.materialise(access).await?;
-        let message = message(header);
-        let author = author(context);
-        let now = context.now();
-        let scratch = self.scratch()?;
-        let large = changes.large.iter().map(|(_, sha256)| *sha256).collect();
-        let work = {
-            let repo = repo.clone();
-            let (message, author) = (message.clone(), author.clone());
-            let text = NewText { message, author, now };
-            move || write_objects(&repo, head, (builder, changes), &text, &scratch)
-        };
-        let Some(written) = tokio::task::spawn_blocking(work).await?? else {
+        let title = header.title.trim().to_owned();
+        let draft = Draft { target: target.clone(), head, title, message: message(header), builder, changes };
+        let Some(prepared) = self.prepare(context, access, draft).await? else {
             // Nothing differs from the head: there is nothing to commit.
             let id = head.ok_or_else(|| Problem::Invalid("the commit changes nothing".into()))?;
             return Ok(Committed { id });
         };
-        let pack = self.store_pack(&repo, &written.pack).await?;
-        crate::crash::point("commit.stored");
-        let prepared = Prepared {
-            head,
-            commit: written.commit,
-            tree: written.tree,
-            pack,
-            changes: written.changes,
-            large,
-        };
-        let parents: Vec<Oid> = head.into_iter().collect();
-        let row = CommitRow {
-            id: prepared.commit,
-            tree: prepared.tree,
-            parents: &parents,
-            time: now,
-            author: &author.name,
-            author_id: context.user_id(),
-            title: header.title.trim(),
-            message: &message,
-        };
-        let published = self.publish(context, access, target, &prepared, &row).await;
+        let published = self.publish(context, access, &prepared).await;
         self.keep_if(published, &prepared.pack).await?;
         Ok(Committed { id: prepared.commit })
     }
@@ -223,48 +209,101 @@ impl Hub {
         &self,
         context: &Context,
         access: &Access<Write>,
-        target: &RefName,
         prepared: &Prepared,
-        row: &CommitRow<'_>,
     ) -> Result<(), Problem> {
-        let head = prepared.head;
-        let metadata = if *target == RefName::main() {
-            Some(self.read_metadata(access, prepared.commit).await?)
-        } else {
-            None
-        };
-        let changes: Vec<ChangeRow<'_>> =
-            prepared.changes.iter().map(|(path, object)| ChangeRow { path, object: *object }).collect();
         let mut tx = self.write_to(context, access).await?;
-        let new = Target::commit(prepared.commit);
-        if !refs::swap(&mut tx, access, target, head, Some(new), context.now()).await? {
-            return Err(Problem::Stale);
-        }
-        for sha256 in &prepared.large {
-            if !xet::touch_file(&mut tx, access, *sha256, context.now()).await? {
-                return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
-            }
-        }
-        self.add_pack(&mut tx, access, &prepared.pack, context.now()).await?;
-        git::add_commit(&mut tx, access, row, &changes).await?;
-        repos::touch(&mut tx, access, context.now()).await?;
-        if let Some(metadata) = &metadata {
-            self.store_metadata(&mut tx, access, metadata).await?;
-        }
-        let event = NewEvent::new(context, Action::CommitCreate)
-            .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
-            .fact("commit", prepared.commit.to_string())
-            .fact("parent", head.map(|head| head.to_string()).unwrap_or_default())
-            .fact("ref", target.as_str())
-            .fact("paths", prepared.changes.len() as u64);
+        self.write_commit(&mut tx, context, access, prepared).await?;
         crate::crash::point("commit.before");
-        tx.commit(event).await?;
+        tx.commit(commit_event(context, access, prepared)).await?;
         crate::crash::point("commit.after");
         Ok(())
     }
 
-    fn check_card(&self, access: &Access<Write>, readme: Option<&Bytes>) -> Result<(), Problem> {
-        let Some(readme) = readme else { return Ok(()) };
+    /// Everything of a commit that comes before its transaction: objects, and a pack of them that
+    /// is stored. `None` when the tree stays as it is.
+    pub(crate) async fn prepare(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        draft: Draft,
+    ) -> Result<Option<Prepared>, Problem> {
+        let repo = self.materialise(access).await?;
+        let Draft { target, head, title, message, builder, changes } = draft;
+        let (author, now, scratch) = (author(context), context.now(), self.scratch()?);
+        let large = changes.large.iter().map(|(_, sha256)| *sha256).collect();
+        let work = {
+            let repo = repo.clone();
+            let (message, author) = (message.clone(), author.clone());
+            let text = NewText { message, author, now };
+            move || write_objects(&repo, head, (builder, changes), &text, &scratch)
+        };
+        let Some(written) = tokio::task::spawn_blocking(work).await?? else { return Ok(None) };
+        let Written { commit, tree, pack, changes } = written;
+        let pack = self.store_pack(&repo, &pack).await?;
+        crate::crash::point("commit.stored");
+        let metadata = if target == RefName::main() {
+            let read = self.read_metadata(access, commit).await;
+            Some(self.keep_if(read, &pack).await?)
+        } else {
+            None
+        };
+        Ok(Some(Prepared {
+            target,
+            head,
+            commit,
+            tree,
+            pack,
+            changes,
+            large,
+            title,
+            message,
+            author,
+            metadata,
+        }))
+    }
+
+    /// The part of a transaction that makes a commit.
+    pub(crate) async fn write_commit(
+        &self,
+        tx: &mut bastide_store::WriteTx,
+        context: &Context,
+        access: &Access<Write>,
+        prepared: &Prepared,
+    ) -> Result<(), Problem> {
+        let (head, now) = (prepared.head, context.now());
+        let new = Target::commit(prepared.commit);
+        if !refs::swap(tx, access, &prepared.target, head, Some(new), now).await? {
+            return Err(Problem::Stale);
+        }
+        for sha256 in &prepared.large {
+            if !xet::touch_file(tx, access, *sha256, now).await? {
+                return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
+            }
+        }
+        self.add_pack(tx, access, &prepared.pack, now).await?;
+        let parents: Vec<Oid> = head.into_iter().collect();
+        let row = CommitRow {
+            id: prepared.commit,
+            tree: prepared.tree,
+            parents: &parents,
+            time: now,
+            author: &prepared.author.name,
+            author_id: context.user_id(),
+            title: &prepared.title,
+            message: &prepared.message,
+        };
+        let changes: Vec<ChangeRow<'_>> =
+            prepared.changes.iter().map(|(path, object)| ChangeRow { path, object: *object }).collect();
+        git::add_commit(tx, access, &row, &changes).await?;
+        repos::touch(tx, access, now).await?;
+        if let Some(metadata) = &prepared.metadata {
+            self.store_metadata(tx, access, metadata).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_card(&self, access: &Access<Write>, builder: &CommitBuilder) -> Result<(), Problem> {
+        let Some(readme) = &builder.readme else { return Ok(()) };
         let card = bastide_inspect::card::read(&String::from_utf8_lossy(readme), access.repo().path.kind);
         match card.errors.first() {
             None => Ok(()),
@@ -274,7 +313,7 @@ impl Hub {
 
     /// Large files become pointers in git, each where it stands in the order of operations. Each
     /// has to be in this repository already.
-    async fn add_pointers(
+    pub(crate) async fn add_pointers(
         &self,
         access: &Access<Write>,
         builder: &mut CommitBuilder,
@@ -340,6 +379,15 @@ impl Hub {
     }
 }
 
+pub(crate) fn commit_event(context: &Context, access: &Access<Write>, prepared: &Prepared) -> NewEvent {
+    NewEvent::new(context, Action::CommitCreate)
+        .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
+        .fact("commit", prepared.commit.to_string())
+        .fact("parent", prepared.head.map(|head| head.to_string()).unwrap_or_default())
+        .fact("ref", prepared.target.as_str())
+        .fact("paths", prepared.changes.len() as u64)
+}
+
 fn check_header(header: &CommitHeader) -> Result<(), Problem> {
     let title = header.title.trim();
     if title.is_empty() || title.len() > MAX_COMMIT_TITLE {
@@ -350,12 +398,27 @@ fn check_header(header: &CommitHeader) -> Result<(), Problem> {
             "a commit's description has at most {MAX_COMMIT_MESSAGE} bytes"
         )));
     }
-    Ok(())
+    check_text("a commit's summary", title)?;
+    check_text("a commit's description", &lines(&header.description))
 }
 
 fn message(header: &CommitHeader) -> String {
-    let (title, description) = (header.title.trim(), header.description.trim());
+    let (title, description) = (header.title.trim(), lines(header.description.trim()));
     if description.is_empty() { format!("{title}\n") } else { format!("{title}\n\n{description}\n") }
+}
+
+/// A text whose lines end as git ends them.
+pub(crate) fn lines(text: &str) -> String {
+    text.replace("\r\n", "\n")
+}
+
+/// Control characters have no place in a message: git cuts some, a database refuses others, and a
+/// terminal obeys the rest.
+pub(crate) fn check_text(what: &str, text: &str) -> Result<(), Problem> {
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err(Problem::Invalid(format!("{what} has no control characters but line ends and tabs")));
+    }
+    Ok(())
 }
 
 /// Who a commit says it is from. Addresses stay private.
@@ -370,7 +433,7 @@ pub(crate) fn author(context: &Context) -> Person {
 
 /// What a commit does to the tree, in order, and which of its files are large.
 #[derive(Default)]
-struct Changes {
+pub(crate) struct Changes {
     edits: Vec<Edit>,
     large: Vec<(EntryPath, Sha256)>,
 }

@@ -10,6 +10,8 @@ use crate::access::{Access, Includes, Read, See};
 use crate::large::LargeStream;
 use crate::{Hub, Problem};
 
+/// The file that a gated repository shows to those who may only see it.
+pub const CARD: &str = "README.md";
 /// Largest file that git itself holds and that is served from it.
 const MAX_GIT_FILE_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -44,13 +46,44 @@ pub enum Content {
 
 impl Hub {
     /// What stands at a path. `raw` looks at git alone: a large file is its pointer there.
-    pub async fn file_facts<L: Includes<See>>(
+    pub async fn file_facts(
         &self,
-        access: &Access<L>,
+        access: &Access<Read>,
         commit: Oid,
         path: Option<EntryPath>,
         raw: bool,
     ) -> Result<FileFacts, Problem> {
+        let (facts, pointer) = self.git_facts(access, commit, path).await?;
+        match pointer.filter(|_| !raw) {
+            None => Ok(facts),
+            Some(pointer) => self.large_facts(access, facts, pointer).await,
+        }
+    }
+
+    /// The card at the root of a commit with its bytes. It is for everybody who may see the
+    /// repository; `None` where it is a large file, which is not.
+    pub async fn card_file(
+        &self,
+        access: &Access<See>,
+        commit: Oid,
+    ) -> Result<Option<(FileFacts, Bytes)>, Problem> {
+        let path = CARD.parse().map(Some)?;
+        let (facts, pointer) = self.git_facts(access, commit, path).await?;
+        if pointer.is_some() {
+            return Ok(None);
+        }
+        let oid = facts.oid;
+        let bytes = self.objects(access, move |repo| repo.blob(oid, MAX_GIT_FILE_BYTES)).await?;
+        Ok(Some((facts, bytes)))
+    }
+
+    /// What git says of a path, and the pointer that stands there, if it is one.
+    async fn git_facts<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        commit: Oid,
+        path: Option<EntryPath>,
+    ) -> Result<(FileFacts, Option<Pointer>), Problem> {
         let missing = || Problem::EntryNotFound { message: "Entry not found".into(), commit: Some(commit) };
         let path = path.ok_or_else(missing)?;
         let wanted = path.clone();
@@ -60,16 +93,12 @@ impl Hub {
             Ok(Some((entry.oid, repo.blob_size(entry.oid)?, repo.pointer(entry.oid)?)))
         });
         let (oid, size, pointer) = found.await?.ok_or_else(missing)?;
-        let facts = FileFacts { commit, path, oid, size, large: None };
-        match pointer.filter(|_| !raw) {
-            None => Ok(facts),
-            Some(pointer) => self.large_facts(access, facts, pointer).await,
-        }
+        Ok((FileFacts { commit, path, oid, size, large: None }, pointer))
     }
 
-    async fn large_facts<L: Includes<See>>(
+    async fn large_facts(
         &self,
-        access: &Access<L>,
+        access: &Access<Read>,
         facts: FileFacts,
         pointer: Pointer,
     ) -> Result<FileFacts, Problem> {
@@ -92,8 +121,13 @@ impl Hub {
         }
         let oid = facts.oid;
         let whole = self.objects(access, move |repo| repo.blob(oid, MAX_GIT_FILE_BYTES)).await?;
-        let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(whole.len());
-        let end = usize::try_from(range.end).unwrap_or(usize::MAX).clamp(start, whole.len());
-        Ok(Content::Whole(whole.slice(start..end)))
+        Ok(Content::Whole(slice(&whole, range)))
     }
+}
+
+/// A part of bytes, as far as it is there.
+pub fn slice(whole: &Bytes, range: Range<u64>) -> Bytes {
+    let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(whole.len());
+    let end = usize::try_from(range.end).unwrap_or(usize::MAX).clamp(start, whole.len());
+    whole.slice(start..end)
 }

@@ -2,14 +2,15 @@
 
 use bastide_core::limits::MAX_COMMIT_MESSAGE;
 use bastide_core::{Oid, RefName, Timestamp};
-use bastide_git::{GitError, NewCommit, PackWriter, Tag};
+use bastide_git::{GitError, NewCommit, PackWriter, Tag, Tree};
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git::{self, ChangeRow, CommitRow};
 use bastide_store::refs::{self, Ref, Target};
+use bastide_store::{WriteTx, repos};
 
 use crate::access::{Access, Includes, See, Write};
-use crate::commits::author;
+use crate::commits::{author, check_text, lines};
 use crate::{Hub, Problem};
 
 /// Commits of one page, at most.
@@ -23,6 +24,14 @@ pub struct CommitItem {
     pub message: String,
     pub time: Timestamp,
     pub author: String,
+}
+
+/// Where a branch begins.
+#[derive(Debug, Clone)]
+pub enum BranchStart {
+    Revision(String),
+    /// At a commit of its own, without files: it shares nothing with the others.
+    Empty,
 }
 
 impl Hub {
@@ -54,25 +63,54 @@ impl Hub {
         Ok((items.collect(), more))
     }
 
+    /// Makes a branch, or moves one with `overwrite`.
     pub async fn create_branch(
         &self,
         context: &Context,
         access: &Access<Write>,
         name: &RefName,
-        start: Option<&str>,
+        start: BranchStart,
         overwrite: bool,
     ) -> Result<(), Problem> {
-        let start = self.resolve_revision(access, start.unwrap_or("refs/heads/main")).await?;
+        let _turn = self.locks.lock(access.repo_id()).await;
+        let (commit, root) = match start {
+            BranchStart::Revision(revision) => (self.resolve_revision(access, &revision).await?, None),
+            BranchStart::Empty => {
+                let root = self.write_root(context, access, None, "initial commit\n".to_owned()).await?;
+                (root.commit, Some(root))
+            }
+        };
+        let published = self.publish_branch(context, access, (name, commit), root.as_ref(), overwrite).await;
+        match &root {
+            Some(root) => self.keep_if(published, &root.pack).await,
+            None => published,
+        }
+    }
+
+    /// The transaction of a branch.
+    async fn publish_branch(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        (name, commit): (&RefName, Oid),
+        root: Option<&Root>,
+        overwrite: bool,
+    ) -> Result<(), Problem> {
+        // The main branch decides what the repository is found by.
+        let metadata =
+            if *name == RefName::main() { Some(self.read_metadata(access, commit).await?) } else { None };
         let mut tx = self.write_to(context, access).await?;
-        let old = refs::get(&mut tx, access, name).await?;
-        if old.is_some() && !overwrite {
-            return Err(already(name));
+        let lost = place_branch(&mut tx, context, access, (name, commit), overwrite).await?;
+        if let Some(root) = root {
+            self.write_root_rows(&mut tx, context, access, root).await?;
         }
-        let old = old.map(|old| old.target);
-        if !refs::swap(&mut tx, access, name, old, Some(Target::commit(start)), context.now()).await? {
-            return Err(Problem::Stale);
+        if let Some(metadata) = &metadata {
+            self.store_metadata(&mut tx, access, metadata).await?;
         }
-        Ok(tx.commit(ref_event(context, Action::BranchCreate, access, name, Some(start))).await?)
+        repos::touch(&mut tx, access, context.now()).await?;
+        let event = ref_event(context, Action::BranchCreate, access, name, Some(commit))
+            .fact("before", lost.map(|lost| lost.to_string()).unwrap_or_default());
+        Ok(tx.commit(event).await?)
     }
 
     pub async fn create_tag(
@@ -84,10 +122,7 @@ impl Hub {
         message: Option<String>,
     ) -> Result<(), Problem> {
         let commit = self.resolve_revision(access, revision).await?;
-        let message = message.filter(|message| !message.trim().is_empty());
-        if message.as_ref().is_some_and(|message| message.len() > MAX_COMMIT_MESSAGE) {
-            return Err(Problem::Invalid(format!("a tag's message has at most {MAX_COMMIT_MESSAGE} bytes")));
-        }
+        let message = checked_message("a tag's message", message)?;
         // Before anything is stored for it: a tag that is there already is refused in the end anyway.
         if refs::get(&mut self.db.read().await?, access, name).await?.is_some() {
             return Err(already(name));
@@ -116,6 +151,7 @@ impl Hub {
         pack: Option<&git::Pack>,
     ) -> Result<(), Problem> {
         let mut tx = self.write_to(context, access).await?;
+        refuse_conflict(&mut tx, access, name).await?;
         if !refs::swap(&mut tx, access, name, None, Some(new), context.now()).await? {
             return Err(already(name));
         }
@@ -178,53 +214,128 @@ impl Hub {
         let head = refs::get(&mut self.db.read().await?, access, name).await?;
         let head = head.ok_or_else(|| Problem::RevisionNotFound(name.short().to_owned()))?.commit;
         let tree = self.read_commit(access, head).await?.tree;
-        let message = message.filter(|message| !message.trim().is_empty());
+        let message = checked_message("a commit's message", message)?;
         let message = message.unwrap_or_else(|| format!("Super-squash branch '{}'", name.short()));
-        if message.len() > MAX_COMMIT_MESSAGE {
-            return Err(Problem::Invalid(format!("a message has at most {MAX_COMMIT_MESSAGE} bytes")));
-        }
-        let repo = self.materialise(access).await?;
-        let (scratch, person, now) = (self.scratch()?, author(context), context.now());
-        let written = {
-            let (repo, person, message) = (repo.clone(), person.clone(), message.clone());
-            tokio::task::spawn_blocking(move || {
-                let mut pack = PackWriter::new(&scratch)?;
-                let commit = NewCommit { tree, parents: &[], author: &person, time: now, message: &message };
-                let commit = pack.commit(&commit)?;
-                let all = repo.list(tree, "", true, None, usize::MAX)?;
-                Ok::<_, GitError>((commit, pack.finish(&scratch)?, all))
-            })
-        };
-        let (commit, new, all) = written.await??;
-        let pack = self.store_pack(&repo, &new).await?;
-        let row = CommitRow {
-            id: commit,
-            tree,
-            parents: &[],
-            time: now,
-            author: &person.name,
-            author_id: context.user_id(),
-            title: message.lines().next().unwrap_or_default(),
-            message: &message,
-        };
-        let changes: Vec<_> = all
-            .iter()
-            .map(|walked| ChangeRow { path: &walked.path, object: Some(walked.entry.oid) })
-            .collect();
+        let root = self.write_root(context, access, Some(tree), message).await?;
         let published = async {
             let mut tx = self.write_to(context, access).await?;
-            let target = Some(Target::commit(commit));
-            if !refs::swap(&mut tx, access, name, Some(head), target, now).await? {
+            let target = Some(Target::commit(root.commit));
+            if !refs::swap(&mut tx, access, name, Some(head), target, context.now()).await? {
                 return Err(Problem::Stale);
             }
-            self.add_pack(&mut tx, access, &pack, now).await?;
-            git::add_commit(&mut tx, access, &row, &changes).await?;
-            let event = ref_event(context, Action::HistorySquash, access, name, Some(commit))
+            self.write_root_rows(&mut tx, context, access, &root).await?;
+            repos::touch(&mut tx, access, context.now()).await?;
+            let event = ref_event(context, Action::HistorySquash, access, name, Some(root.commit))
                 .fact("before", head.to_string());
             Ok(tx.commit(event).await?)
         };
-        self.keep_if(published.await, &pack).await.map(|()| commit)
+        self.keep_if(published.await, &root.pack).await.map(|()| root.commit)
     }
+
+    /// Writes a commit without parents over a tree of the repository, or over an empty one.
+    async fn write_root(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        tree: Option<Oid>,
+        message: String,
+    ) -> Result<Root, Problem> {
+        let repo = self.materialise(access).await?;
+        let (scratch, author, time) = (self.scratch()?, author(context), context.now());
+        let written = {
+            let (repo, author, message) = (repo.clone(), author.clone(), message.clone());
+            tokio::task::spawn_blocking(move || {
+                let mut pack = PackWriter::new(&scratch)?;
+                let files = match tree {
+                    Some(tree) => repo.list(tree, "", true, None, usize::MAX)?,
+                    None => Vec::new(),
+                };
+                let tree = tree.map_or_else(|| pack.tree(Tree::default()), Ok)?;
+                let commit = NewCommit { tree, parents: &[], author: &author, time, message: &message };
+                let commit = pack.commit(&commit)?;
+                Ok::<_, GitError>((commit, tree, pack.finish(&scratch)?, files))
+            })
+        };
+        let (commit, tree, new, files) = written.await??;
+        let pack = self.store_pack(&repo, &new).await?;
+        let changes = files.into_iter().map(|walked| (walked.path, walked.entry.oid)).collect();
+        Ok(Root { commit, tree, pack, changes, author: author.name, message })
+    }
+
+    async fn write_root_rows(
+        &self,
+        tx: &mut WriteTx,
+        context: &Context,
+        access: &Access<Write>,
+        root: &Root,
+    ) -> Result<(), Problem> {
+        let row = CommitRow {
+            id: root.commit,
+            tree: root.tree,
+            parents: &[],
+            time: context.now(),
+            author: &root.author,
+            author_id: context.user_id(),
+            title: root.message.lines().next().unwrap_or_default(),
+            message: &root.message,
+        };
+        let changes: Vec<_> =
+            root.changes.iter().map(|(path, object)| ChangeRow { path, object: Some(*object) }).collect();
+        self.add_pack(tx, access, &root.pack, context.now()).await?;
+        Ok(git::add_commit(tx, access, &row, &changes).await?)
+    }
+}
+
+/// A commit without parents, in a pack that is stored.
+struct Root {
+    commit: Oid,
+    tree: Oid,
+    pack: git::Pack,
+    changes: Vec<(String, Oid)>,
+    author: String,
+    message: String,
+}
+
+/// Puts a branch at a commit; says which head it has lost, if it stood elsewhere.
+async fn place_branch(
+    tx: &mut WriteTx,
+    context: &Context,
+    access: &Access<Write>,
+    (name, commit): (&RefName, Oid),
+    overwrite: bool,
+) -> Result<Option<Oid>, Problem> {
+    let old = refs::get(tx, access, name).await?;
+    if old.is_some() && !overwrite {
+        return Err(already(name));
+    }
+    if old.is_none() {
+        refuse_conflict(tx, access, name).await?;
+    }
+    let target = old.as_ref().map(|old| old.target);
+    if !refs::swap(tx, access, name, target, Some(Target::commit(commit)), context.now()).await? {
+        return Err(Problem::Stale);
+    }
+    Ok(old.map(|old| old.commit).filter(|lost| *lost != commit))
+}
+
+async fn refuse_conflict(tx: &mut WriteTx, access: &Access<Write>, name: &RefName) -> Result<(), Problem> {
+    match refs::conflicting(tx, access, name).await? {
+        Some(other) => {
+            Err(Problem::Exists { message: format!("Reference {name} conflicts with {other}"), url: None })
+        }
+        None => Ok(()),
+    }
+}
+
+/// What somebody gives as a message, as it is stored; `None` when it says nothing.
+fn checked_message(what: &str, message: Option<String>) -> Result<Option<String>, Problem> {
+    let Some(message) = message.filter(|message| !message.trim().is_empty()) else { return Ok(None) };
+    if message.len() > MAX_COMMIT_MESSAGE {
+        return Err(Problem::Invalid(format!("{what} has at most {MAX_COMMIT_MESSAGE} bytes")));
+    }
+    let message = lines(&message);
+    check_text(what, &message)?;
+    Ok(Some(message))
 }
 
 /// A message without its first line.

@@ -106,7 +106,7 @@ impl Hub {
         let verb = kind.purpose().trim_start_matches("lfs-");
         format!(
             "{}/lfs/{}/{verb}/{}?size={}&u={one}&n={two}&{}",
-            self.config.public_url,
+            self.url(context),
             repo.id,
             object.oid,
             object.size,

@@ -61,6 +61,8 @@ pub use problem::Problem;
 pub struct Config {
     /// How clients reach us: scheme, host and port, without a slash at the end.
     pub public_url: String,
+    /// Where a hub without a `public_url` listens: see `url_for_host`.
+    pub local_port: Option<u16>,
     /// Who sees a new repository when nobody says.
     pub default_visibility: Visibility,
     /// The folder of the journal, of temporary files and of caches.
@@ -77,6 +79,7 @@ impl Config {
     pub fn new(data: PathBuf, public_url: impl Into<String>) -> Self {
         Self {
             public_url: public_url.into(),
+            local_port: None,
             default_visibility: Visibility::Internal,
             data,
             read_record_days: 180,
@@ -123,7 +126,30 @@ pub struct Inner {
     pub(crate) terms: Arc<tokio::sync::Semaphore>,
 }
 
+impl Config {
+    /// The address under which somebody reached this hub, who named `host` in the request.
+    ///
+    /// What a stranger writes there is never repeated, but for one case: a hub without a
+    /// `public_url` answers those who come by `localhost` or a bare IP address, and by our port,
+    /// in the words that they used. Neither can lead anybody to a name that is not theirs.
+    pub fn url_for_host(&self, host: Option<&str>) -> Option<String> {
+        let host = host?;
+        let (name, port) = host.rsplit_once(':').unwrap_or((host, "80"));
+        let ours = self.local_port.is_some_and(|ours| port == ours.to_string());
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).map_or_else(
+            || name.parse::<std::net::Ipv4Addr>().is_ok(),
+            |name| name.parse::<std::net::Ipv6Addr>().is_ok(),
+        );
+        (ours && (bare || name.eq_ignore_ascii_case("localhost"))).then(|| format!("http://{host}"))
+    }
+}
+
 impl Hub {
+    /// The address of this hub as a caller knows it: links in answers start with it.
+    pub fn url<'a>(&'a self, context: &'a Context) -> &'a str {
+        context.origin().hub_url.as_deref().unwrap_or(&self.config.public_url)
+    }
+
     pub fn new(parts: Parts) -> Self {
         let Parts { config, db, blobs, git, keys, clock } = parts;
         Self(Arc::new(Inner {

@@ -99,8 +99,8 @@ const XET_BYTES: usize = 8 + 8 + 1 + 8 + 8 + 32;
 impl Hub {
     /// The address of a repository's large-file store: the epoch is part of it, so that a new one
     /// makes every client forget what it thought was there.
-    pub fn cas_url(&self, repo: RepoId, epoch: i64) -> String {
-        format!("{}/xet/{repo}/{epoch}", self.config.public_url)
+    pub fn cas_url(&self, context: &Context, repo: RepoId, epoch: i64) -> String {
+        format!("{}/xet/{repo}/{epoch}", self.url(context))
     }
 
     /// A Xet token for the permit's repository. The permit's level is the most that it can do.
@@ -110,7 +110,7 @@ impl Hub {
         let body = xet_body(repo.id, repo.epoch, scope, token_number(context), expires);
         let mac = self.keys.link_mac(XET_PURPOSE, &[&body]);
         let text = format!("{XET_PREFIX}{}", URL_SAFE_NO_PAD.encode([body.as_slice(), &mac].concat()));
-        XetToken { text, expires, cas_url: self.cas_url(repo.id, repo.epoch) }
+        XetToken { text, expires, cas_url: self.cas_url(context, repo.id, repo.epoch) }
     }
 
     /// The caller behind a Xet token, and the permit that it has there and now.

@@ -1,8 +1,9 @@
 //! Information about one repository, and lists of many.
 
-use bastide_core::limits::{LIST_PAGE_FILES, LIST_PAGE_FULL, LIST_PAGE_MAX};
+use bastide_core::limits::{LIST_PAGE_FILES, LIST_PAGE_FULL, LIST_PAGE_MAX, MAX_LIST_TERMS};
 use bastide_core::{Oid, RepoKind};
 use bastide_ledger::Context;
+use bastide_store::db::Value;
 use bastide_store::lists::{self, Cursor, ListQuery, RepoInfo, Sort};
 use bastide_store::related;
 
@@ -119,6 +120,7 @@ impl Hub {
 
     /// A page of what the caller may see of what it looks for.
     pub async fn list_repos(&self, context: &Context, request: ListRequest) -> Result<ListPage, Problem> {
+        let request = checked(request)?;
         if request.served {
             return Ok(ListPage { rows: Vec::new(), next: None });
         }
@@ -201,15 +203,15 @@ fn page_limit(asked: Option<u64>, detail: Detail) -> u32 {
 
 fn query(context: &Context, request: ListRequest) -> ListQuery {
     let tags = request.tags.into_iter().map(|tag| ("tag", tag));
-    let links = request.links.into_iter().map(|link| ("link", link.to_ascii_lowercase()));
+    let links = request.links.into_iter().map(|link| ("link", link));
     let pipeline = request.pipeline.into_iter().map(|pipeline| ("pipeline", pipeline));
-    let apps = request.apps.into_iter().map(|app| ("app", app.to_ascii_lowercase()));
+    let apps = request.apps.into_iter().map(|app| ("app", app));
     let linked = request.linked.then(|| ("linked", "any".to_owned()));
     ListQuery {
         kind: request.kind,
         viewer: context.user_id(),
         author: request.author.map(|author| author.to_ascii_lowercase()),
-        search: request.search.iter().map(|piece| piece.to_ascii_lowercase()).collect(),
+        search: request.search,
         terms: tags.chain(links).chain(pipeline).chain(apps).chain(linked).collect(),
         gated: request.gated,
         parameters: request.parameters,
@@ -217,5 +219,44 @@ fn query(context: &Context, request: ListRequest) -> ListQuery {
         ascending: request.ascending,
         limit: DEFAULT_LIMIT,
         cursor: request.cursor,
+    }
+}
+
+/// A request that every engine can answer: each term once, not too many, none that nothing can
+/// have, and a cursor of the order that is asked for.
+fn checked(mut request: ListRequest) -> Result<ListRequest, Problem> {
+    let ListRequest { search, tags, links, apps, .. } = &mut request;
+    for words in [&mut *search, links, apps] {
+        words.iter_mut().for_each(|word| *word = word.to_ascii_lowercase());
+    }
+    let mut count = 0;
+    for words in [search, tags, links, apps] {
+        words.sort_unstable();
+        words.dedup();
+        count += words.len();
+    }
+    count += usize::from(request.pipeline.is_some());
+    let ListRequest { search, tags, links, apps, .. } = &request;
+    let single = request.author.iter().chain(&request.pipeline);
+    let mut texts = single.chain(search).chain(tags).chain(links).chain(apps);
+    if texts.any(|text| text.chars().any(char::is_control)) {
+        return Err(Problem::Invalid("what is searched for has no control characters".into()));
+    }
+    if count > MAX_LIST_TERMS {
+        return Err(Problem::Unprocessable(format!(
+            "a list has at most {MAX_LIST_TERMS} searches and filters together, not {count}"
+        )));
+    }
+    if request.cursor.as_ref().is_some_and(|cursor| !fits(cursor, request.sort)) {
+        return Err(Problem::Invalid("the cursor is not one of this hub's for this order".into()));
+    }
+    Ok(request)
+}
+
+fn fits(cursor: &Cursor, sort: Sort) -> bool {
+    match (sort, &cursor.value) {
+        (Sort::Trending, Value::Real(value)) => value.is_finite(),
+        (Sort::Downloads | Sort::Likes | Sort::Created | Sort::Updated, Value::Int(_)) => true,
+        _ => false,
     }
 }

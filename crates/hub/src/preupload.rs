@@ -1,7 +1,7 @@
 //! Before an upload: which files are large, which are ignored, which are there already.
 
 use bastide_core::limits::{MAX_PREUPLOAD_FILES, MAX_REGULAR_FILE_BYTES};
-use bastide_core::{EntryPath, Oid};
+use bastide_core::{EntryPath, Oid, RefName};
 use bastide_git::{GitError, Repo};
 use bastide_inspect::attributes::{self, Attributes, Ignores, Steps, TooMuchWork};
 use bastide_inspect::is_binary;
@@ -34,11 +34,11 @@ impl Hub {
     pub async fn preupload(
         &self,
         access: &Access<Write>,
-        commit: Oid,
+        revision: &str,
         candidates: Vec<Candidate>,
         attributes: Option<String>,
         ignores: Option<String>,
-    ) -> Result<Vec<Verdict>, Problem> {
+    ) -> Result<(Option<Oid>, Vec<Verdict>), Problem> {
         if candidates.len() > MAX_PREUPLOAD_FILES {
             return Err(Problem::Unprocessable(format!("at most {MAX_PREUPLOAD_FILES} files in one call")));
         }
@@ -51,8 +51,13 @@ impl Hub {
             let refused = |why| Problem::Unprocessable(format!("the {name} that was sent {why}"));
             attributes::check_size(text).map_err(refused)?;
         }
+        let commit = match self.resolve_revision(access, revision).await {
+            // The first commit is on its way: there is nothing to compare with.
+            Err(Problem::RevisionNotFound(_)) if is_main(revision) && self.is_unborn(access).await? => None,
+            found => Some(found?),
+        };
         let verdicts = self.objects_blocking(access, move |repo| {
-            let root = repo.commit(commit)?.tree;
+            let root = commit.map(|commit| repo.commit(commit)).transpose()?.map(|commit| commit.tree);
             let text = |name: &str, given: &Option<String>| match given {
                 Some(text) => Ok(text.clone()),
                 None => rules(repo, root, name),
@@ -70,7 +75,8 @@ impl Hub {
                 .map(|(candidate, judged)| verdict(repo, root, candidate, judged));
             all.collect::<Result<Vec<_>, GitError>>().map(Some)
         });
-        verdicts.await?.ok_or_else(|| Problem::Unprocessable(TooMuchWork.to_string()))
+        let verdicts = verdicts.await?.ok_or_else(|| Problem::Unprocessable(TooMuchWork.to_string()))?;
+        Ok((commit, verdicts))
     }
 }
 
@@ -98,8 +104,12 @@ impl Judge {
     }
 }
 
-fn rules(repo: &Repo, root: Oid, name: &str) -> Result<String, GitError> {
-    let Ok(path) = name.parse::<EntryPath>() else { return Ok(String::new()) };
+fn is_main(revision: &str) -> bool {
+    matches!(revision, "main" | "HEAD") || RefName::main().as_str() == revision
+}
+
+fn rules(repo: &Repo, root: Option<Oid>, name: &str) -> Result<String, GitError> {
+    let (Some(root), Ok(path)) = (root, name.parse::<EntryPath>()) else { return Ok(String::new()) };
     match repo.find(root, &path)? {
         Some(entry) if !entry.is_tree() => {
             Ok(String::from_utf8_lossy(&repo.blob(entry.oid, MAX_RULES_FILE_BYTES)?).into_owned())
@@ -108,11 +118,16 @@ fn rules(repo: &Repo, root: Oid, name: &str) -> Result<String, GitError> {
     }
 }
 
-fn verdict(repo: &Repo, root: Oid, candidate: &Candidate, judged: Judged) -> Result<Verdict, GitError> {
+fn verdict(
+    repo: &Repo,
+    root: Option<Oid>,
+    candidate: &Candidate,
+    judged: Judged,
+) -> Result<Verdict, GitError> {
     let path = &candidate.path;
-    let entry = match path.parse::<EntryPath>() {
-        Ok(parsed) => repo.find(root, &parsed)?.filter(|entry| !entry.is_tree()),
-        Err(_) => None,
+    let entry = match root.zip(path.parse::<EntryPath>().ok()) {
+        Some((root, parsed)) => repo.find(root, &parsed)?.filter(|entry| !entry.is_tree()),
+        None => None,
     };
     let oid = match entry {
         Some(entry) => Some(match repo.pointer(entry.oid)? {

@@ -3,7 +3,7 @@
 //!
 //! Texts are for the caller. What only we should know goes to the log, with the request id.
 
-use bastide_core::{Invalid, Oid, RepoKind};
+use bastide_core::{Invalid, Oid, RepoKind, RepoPath};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
@@ -16,6 +16,9 @@ pub enum Problem {
     /// There is no such repository, or none that this caller may know of: one answer for both.
     #[error("{}", if *anonymous { "Invalid username or password." } else { "Repository not found" })]
     RepoNotFound { anonymous: bool },
+    /// It was at this path once, and somewhere else the caller may know of it.
+    #[error("Repository not found: there is none at {} any more. It was moved to {}: use that name.", from.id(), to.id())]
+    Moved { from: RepoPath, to: RepoPath },
     #[error("Invalid rev id: {0}")]
     RevisionNotFound(String),
     /// The revision exists, the path in it does not.

@@ -17,7 +17,7 @@ pub use bastide_store::reads::ReadFact;
 use bastide_store::reads::{self, ReadRow};
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Access, Admin, Read};
+use crate::access::{Access, Admin, Includes, See};
 use crate::{Hub, Problem};
 
 /// A segment is closed when it has this many bytes, so that the journal stays bounded even when
@@ -141,10 +141,10 @@ impl Journal {
 
 impl Hub {
     /// Notes a delivery. When this fails, nothing may be delivered.
-    pub fn record_read(
+    pub fn record_read<L: Includes<See>>(
         &self,
         context: &Context,
-        access: &Access<Read>,
+        access: &Access<L>,
         delivery: Delivery,
     ) -> Result<(), Problem> {
         self.journal.append(&line(context, access.repo_id(), delivery))

@@ -1,16 +1,18 @@
 //! Repositories: making, moving, settings, removing, duplicating.
 
-use bastide_core::{Name, Oid, RefName, RepoId, RepoKind, RepoPath, Visibility};
+use bastide_core::{EntryPath, Name, Oid, RefName, RepoId, RepoKind, RepoPath, Timestamp, Visibility};
 use bastide_inspect::attributes::default_attributes;
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::permit::{Gated, Namespace, Repo};
 use bastide_store::repos::{self, NewRepo, Settings};
-use bastide_store::{StoreError, git, search, xet};
+use bastide_store::{WriteTx, git, search, xet};
+use bytes::Bytes;
 
-use crate::access::{Access, Admin, Read, Write};
-use crate::commits::{CommitHeader, Operation};
+use crate::access::{self, Access, Admin, Read, Write};
+use crate::commits::{Draft, Operation, Prepared, commit_event};
 use crate::metadata::name_words;
+use crate::reads::Delivery;
 use crate::{Hub, Problem};
 
 const SDKS: &[&str] = &["gradio", "streamlit", "docker", "static"];
@@ -23,6 +25,10 @@ pub struct RepoRequest {
     pub name: String,
     pub visibility: Option<Visibility>,
     pub sdk: Option<String>,
+    /// Goes into the card.
+    pub license: Option<String>,
+    /// What the first commit holds besides our own files, and instead of those of the same name.
+    pub files: Vec<(EntryPath, Bytes)>,
 }
 
 /// A repository that was made.
@@ -34,75 +40,109 @@ pub struct CreatedRepo {
 }
 
 impl Hub {
-    pub fn repo_url(&self, path: &RepoPath) -> String {
-        format!("{}/{}", self.config.public_url, path.url_path())
+    pub fn repo_url(&self, context: &Context, path: &RepoPath) -> String {
+        format!("{}/{}", self.url(context), path.url_path())
     }
 
-    /// The caller's permit to make repositories in a namespace.
-    async fn namespace_to_fill(
-        &self,
-        context: &Context,
-        name: Option<&Name>,
-    ) -> Result<Access<Write, Namespace>, Problem> {
-        match name {
-            Some(name) => self.access(context).namespace(name).await,
-            None => self.access(context).own_namespace().await,
-        }
-    }
-
+    /// Makes a repository with its first commit: both are there afterwards, or nothing is.
     pub async fn create_repo(&self, context: &Context, request: RepoRequest) -> Result<CreatedRepo, Problem> {
-        let namespace = self.namespace_to_fill(context, request.namespace.as_ref()).await?;
+        let namespace = self.access(context).namespace_to_fill(request.namespace.as_ref()).await?;
         let owner = namespace.namespace();
         let path =
             RepoPath { kind: request.kind, namespace: owner.name.clone(), name: request.name.parse()? };
         let sdk = check_sdk(&request)?;
+        self.refuse_taken(context, &namespace, &path).await?;
         let visibility =
             request.visibility.or(owner.default_visibility).unwrap_or(self.config.default_visibility);
-        let id = RepoId::new(context.now());
-        let new =
-            NewRepo { id, path: &path, visibility, creator_id: context.user_id(), sdk, now: context.now() };
-        let mut tx = self.write_in(context, &namespace).await?;
-        repos::add(&mut tx, &namespace, &new).await.map_err(|error| self.exists(error, &path))?;
-        let event = repo_event(context, Action::RepoCreate, id, &path)
-            .fact("visibility", visibility.as_str())
-            .fact("sdk", sdk.unwrap_or_default());
-        tx.commit(event).await?;
-        if let Err(problem) = self.first_commit(context, &path, sdk).await {
-            // All or nothing: a repository without its first commit is of no use to anybody.
-            let access = self.access(context).repo::<Admin>(&path).await?;
-            self.delete_repo(context, &access).await?;
+        let new = NewRepo {
+            id: RepoId::new(context.now()),
+            path: &path,
+            visibility,
+            gated: Gated::No,
+            creator_id: context.user_id(),
+            sdk,
+            now: context.now(),
+        };
+        let files = first_files(&path, sdk, &request)?;
+        if let Err(problem) = self.make_repo(context, &namespace, &new, files).await {
+            self.git.forget(new.id)?;
             return Err(problem);
         }
-        Ok(CreatedRepo { id, url: self.repo_url(&path), path })
+        Ok(CreatedRepo { id: new.id, url: self.repo_url(context, &path), path })
     }
 
-    fn exists(&self, error: StoreError, path: &RepoPath) -> Problem {
-        match error {
-            StoreError::Conflict => Problem::Exists {
-                message: format!("You already created this {} repo", path.kind),
-                url: Some(self.repo_url(path)),
-            },
-            other => other.into(),
-        }
-    }
-
-    /// Every repository starts with its attributes; a Space with a card and, when it is static,
-    /// with a page.
-    async fn first_commit(
+    /// Says no before anything is written; the transaction looks again.
+    async fn refuse_taken(
         &self,
         context: &Context,
+        namespace: &Access<Write, Namespace>,
         path: &RepoPath,
-        sdk: Option<&str>,
     ) -> Result<(), Problem> {
-        let access = self.access(context).repo::<Write>(path).await?;
-        let mut builder = self.begin_commit()?;
-        for (name, text) in first_files(path, sdk) {
-            let path = name.parse().map_err(Problem::from)?;
-            builder.add(Operation::Put { path, content: text.into() }).await?;
+        match repos::at(&mut self.db.read().await?, namespace, path).await? {
+            Some(taken) => Err(self.exists(context, &taken)),
+            None => Ok(()),
         }
-        let header = CommitHeader { title: "initial commit".into(), ..CommitHeader::default() };
-        self.commit(context, &access, &RefName::main(), &header, builder).await?;
+    }
+
+    async fn make_repo(
+        &self,
+        context: &Context,
+        namespace: &Access<Write, Namespace>,
+        new: &NewRepo<'_>,
+        files: Vec<(EntryPath, Bytes)>,
+    ) -> Result<(), Problem> {
+        let access = access::to_make(namespace, new);
+        let mut builder = self.begin_commit()?;
+        for (path, content) in files {
+            builder.add(Operation::Put { path, content }).await?;
+        }
+        self.check_card(&access, &builder)?;
+        let (title, message) = ("initial commit".to_owned(), "initial commit\n".to_owned());
+        let changes = self.add_pointers(&access, &mut builder).await?;
+        let draft = Draft { target: RefName::main(), head: None, title, message, builder, changes };
+        let prepared = self.prepare(context, &access, draft).await?;
+        let prepared = prepared.ok_or_else(|| Problem::internal("a first commit without a tree"))?;
+        let published = self.publish_repo(context, namespace, new, &prepared).await;
+        self.keep_if(published, &prepared.pack).await
+    }
+
+    /// The transaction of a new repository.
+    async fn publish_repo(
+        &self,
+        context: &Context,
+        namespace: &Access<Write, Namespace>,
+        new: &NewRepo<'_>,
+        prepared: &Prepared,
+    ) -> Result<(), Problem> {
+        let access = access::to_make(namespace, new);
+        let mut tx = self.write_in(context, namespace).await?;
+        self.add_row(&mut tx, context, namespace, new).await?;
+        self.write_commit(&mut tx, context, &access, prepared).await?;
+        tx.record(create_event(context, new));
+        crate::crash::point("commit.before");
+        tx.commit(commit_event(context, &access, prepared)).await?;
+        crate::crash::point("commit.after");
         Ok(())
+    }
+
+    async fn add_row(
+        &self,
+        tx: &mut WriteTx,
+        context: &Context,
+        namespace: &Access<Write, Namespace>,
+        new: &NewRepo<'_>,
+    ) -> Result<(), Problem> {
+        if let Some(taken) = repos::at(tx, namespace, new.path).await? {
+            return Err(self.exists(context, &taken));
+        }
+        Ok(repos::add(tx, namespace, new).await?)
+    }
+
+    fn exists(&self, context: &Context, taken: &RepoPath) -> Problem {
+        Problem::Exists {
+            message: format!("You already created this {} repo", taken.kind),
+            url: Some(self.repo_url(context, taken)),
+        }
     }
 
     pub async fn delete_repo(&self, context: &Context, access: &Access<Admin>) -> Result<(), Problem> {
@@ -122,17 +162,18 @@ impl Hub {
         access: &Access<Admin>,
         to: &RepoPath,
     ) -> Result<(), Problem> {
-        let target = self.access(context).namespace::<Write>(&to.namespace).await?;
+        let target = self.access(context).namespace_to_fill(Some(&to.namespace)).await?;
         let to = RepoPath { namespace: target.namespace().name.clone(), ..to.clone() };
         let mut tx = self.write_to(context, access).await?;
         self.renew_in(&mut tx, context, &target).await?;
-        repos::rename(&mut tx, access, &target, &to).await.map_err(|error| match error {
-            StoreError::Conflict => Problem::Exists {
-                message: format!("A {} repository called {} already exists", to.kind, to.id()),
-                url: Some(self.repo_url(&to)),
-            },
-            other => other.into(),
-        })?;
+        let taken = repos::at(&mut tx, &target, &to).await?;
+        if let Some(taken) = taken.filter(|taken| *taken != access.repo().path) {
+            return Err(Problem::Exists {
+                message: format!("A {} repository called {} already exists", taken.kind, taken.id()),
+                url: Some(self.repo_url(context, &taken)),
+            });
+        }
+        repos::rename(&mut tx, access, &target, &to).await?;
         let old = &access.repo().path;
         let gone: Vec<String> = name_words(&old.key()).map(ToOwned::to_owned).collect();
         search::rename(&mut tx, access, &gone, &name_words(&to.key()).collect::<Vec<_>>()).await?;
@@ -147,22 +188,21 @@ impl Hub {
         settings: Settings,
     ) -> Result<(), Problem> {
         let mut tx = self.write_to(context, access).await?;
+        let before = repos::settings_of(&mut tx, access).await?;
         repos::set(&mut tx, access, settings).await?;
         search::reindex(&mut tx, access).await?;
-        let mut event = repo_event(context, Action::RepoSettings, access.repo_id(), &access.repo().path);
-        if let Some(visibility) = settings.visibility {
-            event = event.fact("visibility", visibility.as_str());
-        }
-        if let Some(gated) = settings.gated {
-            event = event.fact("gated", gated.as_str());
-        }
-        if let Some(disabled) = settings.discussions_disabled {
-            event = event.fact("discussions_disabled", disabled);
-        }
+        let event = repo_event(context, Action::RepoSettings, access.repo_id(), &access.repo().path);
+        let event = settings_facts(event, settings, before);
         Ok(tx.commit(event).await?)
     }
 
-    /// Makes a copy with all branches, tags and files. No bytes move: packs and xorbs are shared.
+    /// What the settings of a repository are.
+    pub async fn repo_settings(&self, access: &Access<Admin>) -> Result<Settings, Problem> {
+        Ok(repos::settings_of(&mut self.db.read().await?, access).await?)
+    }
+
+    /// Makes a copy with all branches, tags and files, in one transaction. No bytes move: packs
+    /// and xorbs are shared. Counts as a delivery of all that the original holds.
     pub async fn duplicate_repo(
         &self,
         context: &Context,
@@ -170,51 +210,43 @@ impl Hub {
         to: &RepoPath,
         visibility: Option<Visibility>,
     ) -> Result<CreatedRepo, Problem> {
-        let source = from.repo();
-        let namespace = self.access(context).namespace::<Write>(&to.namespace).await?;
+        let namespace = self.access(context).namespace_to_fill(Some(&to.namespace)).await?;
         let to = RepoPath { namespace: namespace.namespace().name.clone(), ..to.clone() };
-        let id = RepoId::new(context.now());
-        let sdk = repos::sdk_of(&mut self.db.read().await?, from).await?;
+        self.refuse_taken(context, &namespace, &to).await?;
+        self.record_copy(context, from).await?;
+        let mut tx = self.write_in(context, &namespace).await?;
+        self.renew(&mut tx, context, from).await?;
+        // As it is shown now, not as it was when the permit was made.
+        let source = repos::settings_of(&mut tx, from).await?;
+        let metadata = repos::metadata_of(&mut tx, from).await?;
         let new = NewRepo {
-            id,
+            id: RepoId::new(context.now()),
             path: &to,
-            // Never shown to more people than the original.
-            visibility: visibility.unwrap_or(source.visibility).min(source.visibility),
+            visibility: copy_visibility(&source, namespace.namespace(), visibility)?,
+            // Whoever may read is not therefore allowed to open it for all.
+            gated: source.gated.unwrap_or(from.repo().gated),
             creator_id: context.user_id(),
-            sdk: sdk.as_deref(),
+            sdk: metadata.sdk.as_deref(),
             now: context.now(),
         };
-        let mut tx = self.write_in(context, &namespace).await?;
-        repos::add(&mut tx, &namespace, &new).await.map_err(|error| self.exists(error, &to))?;
-        let event =
-            repo_event(context, Action::RepoCreate, id, &to).fact("visibility", new.visibility.as_str());
-        tx.commit(event).await?;
-        let access = self.access(context).repo::<Write>(&to).await?;
-        let files = xet::all_sha256(&mut self.db.read().await?, from).await?;
-        let mut tx = self.write_to(context, &access).await?;
+        self.add_row(&mut tx, context, &namespace, &new).await?;
+        let access = access::to_make(&namespace, &new);
         git::copy_history(&mut tx, from, &access).await?;
-        for sha256 in files {
-            xet::copy_file(&mut tx, from, &access, sha256, context.now()).await?;
-        }
-        let event = repo_event(context, Action::RepoDuplicate, id, &to).fact("from", source.path.to_string());
-        tx.commit(event).await?;
-        self.refresh_metadata(context, &access).await?;
-        Ok(CreatedRepo { id, url: self.repo_url(&to), path: to })
+        copy_files(&mut tx, from, &access, context.now()).await?;
+        repos::set_metadata(&mut tx, &access, &metadata).await?;
+        copy_terms(&mut tx, from, &access).await?;
+        let (copy, original) = copy_events(context, from.repo(), &new);
+        tx.record(create_event(context, &new));
+        tx.record(original);
+        tx.commit(copy).await?;
+        Ok(CreatedRepo { id: new.id, url: self.repo_url(context, &to), path: to })
     }
 
-    /// Reads a repository's metadata anew.
-    pub(crate) async fn refresh_metadata(
-        &self,
-        context: &Context,
-        access: &Access<Write>,
-    ) -> Result<(), Problem> {
-        let Ok(head) = self.resolve_revision(access, "refs/heads/main").await else { return Ok(()) };
-        let metadata = self.read_metadata(access, head).await?;
-        let mut tx = self.write_to(context, access).await?;
-        self.store_metadata(&mut tx, access, &metadata).await?;
-        let event = repo_event(context, Action::RepoIndex, access.repo_id(), &access.repo().path)
-            .fact("commit", head.to_string());
-        Ok(tx.commit(event).await?)
+    async fn record_copy(&self, context: &Context, from: &Access<Read>) -> Result<(), Problem> {
+        let commit = self.head(from).await?;
+        let bytes = repos::metadata_of(&mut self.db.read().await?, from).await?.used_bytes;
+        let object = commit.map(|commit| commit.to_string()).unwrap_or_default();
+        self.record_read(context, from, Delivery { via: "duplicate", commit, path: None, object, bytes })
     }
 
     /// Which commit the main branch is at, if there is one.
@@ -254,21 +286,124 @@ fn check_sdk(request: &RepoRequest) -> Result<Option<&str>, Problem> {
     }
 }
 
-fn first_files(path: &RepoPath, sdk: Option<&str>) -> Vec<(&'static str, String)> {
-    let mut files = vec![(".gitattributes", default_attributes(path.kind == RepoKind::Dataset))];
-    let Some(sdk) = sdk else { return files };
-    let title = path.name.as_str();
-    let card = format!(
-        "---\ntitle: {title}\nemoji: 🚀\ncolorFrom: gray\ncolorTo: blue\nsdk: {sdk}\n---\n\n# {title}\n"
-    );
-    files.push(("README.md", card));
-    if sdk == "static" {
+/// Our own files, and then the caller's.
+fn first_files(
+    path: &RepoPath,
+    sdk: Option<&str>,
+    request: &RepoRequest,
+) -> Result<Vec<(EntryPath, Bytes)>, Problem> {
+    let mut texts = vec![(".gitattributes", default_attributes(path.kind == RepoKind::Dataset))];
+    let own_card = request.files.iter().any(|(path, _)| path.as_str() == "README.md");
+    if own_card && request.license.is_some() {
+        let text = "put the license into the README.md that you send, or send no README.md";
+        return Err(Problem::Invalid(text.into()));
+    }
+    texts.extend(card(path, sdk, request.license.as_deref()).map(|card| ("README.md", card)));
+    if sdk == Some("static") {
+        let title = path.name.as_str();
         let page = format!(
             "<!doctype html>\n<html>\n<head>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
              <link rel=\"stylesheet\" href=\"style.css\">\n</head>\n<body>\n<h1>{title}</h1>\n</body>\n</html>\n"
         );
-        files.push(("index.html", page));
-        files.push(("style.css", "body {\n  font-family: sans-serif;\n  margin: 2rem;\n}\n".to_owned()));
+        texts.push(("index.html", page));
+        texts.push(("style.css", "body {\n  font-family: sans-serif;\n  margin: 2rem;\n}\n".to_owned()));
     }
-    files
+    let ours = texts.into_iter().map(|(name, text)| Ok((name.parse::<EntryPath>()?, Bytes::from(text))));
+    ours.chain(request.files.iter().cloned().map(Ok)).collect()
+}
+
+/// The card that a repository starts with: a Space always has one.
+fn card(path: &RepoPath, sdk: Option<&str>, license: Option<&str>) -> Option<String> {
+    // Quoted, since a name like `2048` or `true` is no text in YAML; JSON is YAML.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let title = path.name.as_str();
+    let mut front = String::new();
+    if let Some(sdk) = sdk {
+        let title = quoted(title);
+        front.push_str(&format!("title: {title}\nemoji: 🚀\ncolorFrom: gray\ncolorTo: blue\nsdk: {sdk}\n"));
+    }
+    if let Some(license) = license {
+        front.push_str(&format!("license: {}\n", quoted(license)));
+    }
+    let body = if sdk.is_some() { format!("\n# {title}\n") } else { String::new() };
+    (!front.is_empty()).then(|| format!("---\n{front}---\n{body}"))
+}
+
+fn create_event(context: &Context, new: &NewRepo<'_>) -> NewEvent {
+    repo_event(context, Action::RepoCreate, new.id, new.path)
+        .fact("visibility", new.visibility.as_str())
+        .fact("gated", new.gated.as_str())
+        .fact("sdk", new.sdk.unwrap_or_default())
+}
+
+/// What a copy is told of, and what its original is: each is found by its own subject.
+fn copy_events(context: &Context, source: &Repo, new: &NewRepo<'_>) -> (NewEvent, NewEvent) {
+    let copy = repo_event(context, Action::RepoDuplicate, new.id, new.path)
+        .fact("source", source.path.to_string())
+        .fact("source_id", source.id.as_i64());
+    let original = repo_event(context, Action::RepoCopyOut, source.id, &source.path)
+        .fact("copy", new.path.to_string())
+        .fact("copy_id", new.id.as_i64());
+    (copy, original)
+}
+
+/// Who sees a copy: what was asked for, else what its new owner prefers; never more people than
+/// see the original.
+fn copy_visibility(
+    source: &Settings,
+    owner: &Namespace,
+    asked: Option<Visibility>,
+) -> Result<Visibility, Problem> {
+    let most = source.visibility.unwrap_or(Visibility::Private);
+    match asked {
+        Some(asked) if asked > most => Err(Problem::Forbidden(format!(
+            "The original is {most}: its copy cannot be {asked}. Ask for a copy that is {most}, or have an \
+             admin of the original change who sees it."
+        ))),
+        Some(asked) => Ok(asked),
+        None => Ok(owner.default_visibility.unwrap_or(most).min(most)),
+    }
+}
+
+async fn copy_files(
+    tx: &mut WriteTx,
+    from: &Access<Read>,
+    to: &Access<Write>,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    for sha256 in xet::all_sha256(tx, from).await? {
+        if !xet::copy_file(tx, from, to, sha256, now).await? {
+            return Err(Problem::internal(format!("the file {sha256} of {} is not whole", from.repo().path)));
+        }
+    }
+    Ok(())
+}
+
+/// A copy is found by the same words, but for those of its name.
+async fn copy_terms(tx: &mut WriteTx, from: &Access<Read>, to: &Access<Write>) -> Result<(), Problem> {
+    let terms = search::terms_of(tx, from).await?;
+    let key = to.repo().path.key();
+    let kept = terms.iter().filter(|(kind, _)| kind != "name");
+    let mut terms: Vec<_> = kept.map(|(kind, word)| (kind.as_str(), word.as_str())).collect();
+    terms.extend(name_words(&key).map(|word| ("name", word)));
+    terms.sort_unstable();
+    terms.dedup();
+    Ok(search::index(tx, to, &terms).await?)
+}
+
+/// What settings become, and what they were.
+fn settings_facts(mut event: NewEvent, new: Settings, before: Settings) -> NewEvent {
+    let texts = |settings: Settings| {
+        [
+            ("visibility", settings.visibility.map(|visibility| visibility.to_string())),
+            ("gated", settings.gated.map(|gated| gated.as_str().to_owned())),
+            ("discussions_disabled", settings.discussions_disabled.map(|yes| yes.to_string())),
+        ]
+    };
+    for ((key, new), (_, old)) in texts(new).into_iter().zip(texts(before)) {
+        if let Some(new) = new {
+            event = event.fact(key, new).fact(&format!("{key}_before"), old.unwrap_or_default());
+        }
+    }
+    event
 }

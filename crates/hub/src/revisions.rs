@@ -49,31 +49,65 @@ impl Hub {
     ) -> Result<(Oid, Option<EntryPath>), Problem> {
         let first = tail.first().map(String::as_str).unwrap_or_default();
         let mut read = self.db.read().await?;
-        // `refs/...` is never whole in one raw segment; anything else mostly is.
-        let most = if first == "refs" || tail.len() > 1 { tail.len().min(MAX_REF_SEGMENTS) } else { 1 };
-        if first != "refs"
-            && let Some(commit) = find(&mut read, access, first).await?
-        {
-            return Ok((commit, path(tail, 1)?));
-        }
-        for count in (2..=most).rev() {
-            let revision = tail.get(..count).unwrap_or_default().join("/");
-            if let Some(commit) = find(&mut read, access, &revision).await? {
-                return Ok((commit, path(tail, count)?));
-            }
-        }
-        Err(Problem::RevisionNotFound(first.to_owned()))
+        // Nothing is longer than an encoded revision or a whole commit id.
+        let whole = first.contains('/') || first.parse::<Oid>().is_ok() || tail.len() == 1;
+        let named = if whole { None } else { longest_ref(&mut read, access, tail).await? };
+        let (commit, used) = match named {
+            Some(found) => found,
+            None => match find(&mut read, access, first).await? {
+                Some(commit) => (commit, 1),
+                None => return Err(Problem::RevisionNotFound(first.to_owned())),
+            },
+        };
+        Ok((commit, path(tail, used, commit)?))
+    }
+
+    /// True until the first commit has come.
+    pub(crate) async fn is_unborn<L: Includes<See>>(&self, access: &Access<L>) -> Result<bool, Problem> {
+        Ok(refs::list(&mut self.db.read().await?, access).await?.is_empty())
     }
 }
 
+/// The branch, tag or other ref that the most segments of a raw tail name, and how many they are.
+async fn longest_ref<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    tail: &[String],
+) -> Result<Option<(Oid, usize)>, Problem> {
+    let mut names: Vec<(RefName, usize)> = Vec::new();
+    for used in (1..=tail.len().min(MAX_REF_SEGMENTS)).rev() {
+        let text = tail.get(..used).unwrap_or_default().join("/");
+        match Revision::parse(&text) {
+            Revision::Ref(name) => names.push((name, used)),
+            // A branch before a tag of the same name, as everywhere.
+            Revision::Short(text) => {
+                let both = [RefName::branch(&text), RefName::tag(&text)].into_iter().flatten();
+                names.extend(both.map(|name| (name, used)));
+            }
+            Revision::Commit(_) | Revision::Head => {}
+        }
+    }
+    let wanted: Vec<RefName> = names.iter().map(|(name, _)| name.clone()).collect();
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let found = refs::named(read, access, &wanted).await?;
+    let first = names.iter().find_map(|(name, used)| {
+        let found = found.iter().find(|found| found.name == *name)?;
+        Some((found.commit, *used))
+    });
+    Ok(first)
+}
+
 /// What comes after the revision. A path that cannot be is one that is not there.
-fn path(tail: &[String], from: usize) -> Result<Option<EntryPath>, Problem> {
+fn path(tail: &[String], from: usize, commit: Oid) -> Result<Option<EntryPath>, Problem> {
     let rest = tail.get(from..).unwrap_or_default().join("/");
     let rest = rest.trim_end_matches('/');
     if rest.is_empty() {
         return Ok(None);
     }
-    rest.parse().map(Some).map_err(|_| Problem::entry("Entry not found"))
+    let missing = |_| Problem::EntryNotFound { message: "Entry not found".into(), commit: Some(commit) };
+    rest.parse().map(Some).map_err(missing)
 }
 
 async fn find<L: Includes<See>>(

@@ -130,7 +130,8 @@ impl Hub {
         let event = NewEvent::new(context, Action::TokenCreate)
             .subject("token", Some(id.as_i64()), &request.name)
             .fact("user", owner.namespace().name.as_str())
-            .fact("role", request.role.as_str());
+            .fact("role", request.role.as_str())
+            .fact("expires_at", expires_at.map(|at| at.to_string()).unwrap_or_default());
         tx.commit(event).await?;
         Ok(CreatedToken { id, text, row })
     }
@@ -154,8 +155,9 @@ impl Hub {
                 owner.namespace().name
             )));
         }
+        let row = accounts::token_of(&mut tx, owner, id).await?;
         let event = NewEvent::new(context, Action::TokenRevoke)
-            .subject("token", Some(id.as_i64()), "")
+            .subject("token", Some(id.as_i64()), row.as_ref().map_or("", |row| row.name.as_str()))
             .fact("user", owner.namespace().name.as_str());
         Ok(tx.commit(event).await?)
     }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use bastide_core::limits::{TREE_PAGE, TREE_PAGE_EXPANDED};
-use bastide_core::{EntryPath, Oid, Timestamp, XetHash};
+use bastide_core::{EntryPath, Oid, Sha256, Timestamp, XetHash};
 use bastide_git::{Commit, Entry, GitError, Pointer, Repo, Walked};
 use bastide_store::{Reader, git, xet};
 
-use crate::access::{Access, Includes, See};
+use crate::access::{Access, Includes, See, Seen};
 use crate::{Hub, Problem};
 
 /// A path of a commit, with what clients want to know of it.
@@ -39,7 +39,17 @@ pub fn total_size<'a>(items: impl Iterator<Item = &'a TreeItem>) -> u64 {
 pub enum ItemKind {
     Folder,
     File { size: u64 },
-    Large { pointer: Pointer, pointer_size: u64, xet_hash: Option<XetHash> },
+    Large { pointer: Pointer, pointer_size: u64, xet_hash: ShownHash },
+}
+
+/// What a listing says of a large file's Xet hash. With the hash a client asks for the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShownHash {
+    /// The file is not here: nothing is promised.
+    Absent,
+    /// It is here, for those who may read it.
+    Masked,
+    Hash(XetHash),
 }
 
 #[derive(Debug, Clone)]
@@ -67,9 +77,9 @@ pub struct TreePage {
 
 impl Hub {
     /// Lists a folder of a commit; the root without a path.
-    pub async fn list_tree<L: Includes<See>>(
+    pub async fn list_tree(
         &self,
-        access: &Access<L>,
+        seen: &Seen,
         commit: Oid,
         path: Option<&EntryPath>,
         query: TreeQuery,
@@ -78,6 +88,7 @@ impl Hub {
         let limit = query.limit.unwrap_or(most).clamp(1, most);
         let missing = Problem::EntryNotFound { message: "Entry not found".into(), commit: Some(commit) };
         let (path, after, recursive) = (path.cloned(), query.after, query.recursive);
+        let access = &seen.see();
         let listed = self.objects_blocking(access, move |repo| {
             let Some((tree, prefix)) = folder(repo, commit, path.as_ref())? else { return Ok(None) };
             let mut found = repo.list(tree, &prefix, recursive, after.as_deref(), limit + 1)?;
@@ -88,19 +99,20 @@ impl Hub {
         });
         let (mut items, more) = listed.await?.ok_or(missing)?;
         let next = items.last().filter(|_| more).map(|item| item.path.clone());
-        self.complete(access, commit, &mut items, query.expand).await?;
+        self.complete(seen, commit, &mut items, query.expand).await?;
         Ok(TreePage { items, next })
     }
 
     /// Facts about paths; those that are not there are left out.
-    pub async fn paths_info<L: Includes<See>>(
+    pub async fn paths_info(
         &self,
-        access: &Access<L>,
+        seen: &Seen,
         commit: Oid,
         paths: Vec<String>,
         expand: bool,
     ) -> Result<Vec<TreeItem>, Problem> {
-        let found = self.objects_blocking(access, move |repo| {
+        let access = seen.see();
+        let found = self.objects_blocking(&access, move |repo| {
             let root = repo.commit(commit)?.tree;
             let mut items = Vec::new();
             for path in &paths {
@@ -112,7 +124,7 @@ impl Hub {
             Ok(items)
         });
         let mut items = found.await?;
-        self.complete(access, commit, &mut items, expand).await?;
+        self.complete(seen, commit, &mut items, expand).await?;
         Ok(items)
     }
 
@@ -131,10 +143,28 @@ impl Hub {
         files.await
     }
 
-    /// Adds what is in the database: Xet hashes, and last commits when they are asked for.
-    async fn complete<L: Includes<See>>(
+    /// Bytes of a file, or of all files below a folder; of everything without a path.
+    pub async fn tree_size<L: Includes<See>>(
         &self,
         access: &Access<L>,
+        commit: Oid,
+        path: Option<&EntryPath>,
+    ) -> Result<u64, Problem> {
+        let files = self.all_files(access, commit).await?;
+        let Some(path) = path else { return Ok(total_size(files.iter())) };
+        let folder = format!("{path}/");
+        let wanted = |file: &&TreeItem| file.path == path.as_str() || file.path.starts_with(&folder);
+        let found: Vec<&TreeItem> = files.iter().filter(wanted).collect();
+        if found.is_empty() {
+            return Err(Problem::EntryNotFound { message: "Entry not found".into(), commit: Some(commit) });
+        }
+        Ok(total_size(found.into_iter()))
+    }
+
+    /// Adds what is in the database: Xet hashes, and last commits when they are asked for.
+    async fn complete(
+        &self,
+        seen: &Seen,
         commit: Oid,
         items: &mut [TreeItem],
         expand: bool,
@@ -142,12 +172,11 @@ impl Hub {
         let mut read = self.db.read().await?;
         for item in items.iter_mut() {
             if let ItemKind::Large { pointer, xet_hash, .. } = &mut item.kind {
-                // A promise that the file can be had: none is given for what is not there.
-                *xet_hash = xet::file_hash(&mut read, access, pointer.sha256).await?.map(|(hash, _)| hash);
+                *xet_hash = shown_hash(&mut read, seen, pointer.sha256).await?;
             }
         }
         if expand {
-            self.add_last_commits(&mut read, access, commit, items).await?;
+            self.add_last_commits(&mut read, &seen.see(), commit, items).await?;
         }
         Ok(())
     }
@@ -178,6 +207,20 @@ impl Hub {
     ) -> Result<std::sync::Arc<Commit>, Problem> {
         self.objects(access, move |repo| repo.commit(commit)).await
     }
+}
+
+/// The hash is a promise that the file can be had: none is given for what is not there.
+async fn shown_hash(read: &mut Reader, seen: &Seen, sha256: Sha256) -> Result<ShownHash, Problem> {
+    Ok(match seen {
+        Seen::Open(access) => {
+            let found = xet::file_hash(read, access, sha256).await?;
+            found.map_or(ShownHash::Absent, |(hash, _)| ShownHash::Hash(hash))
+        }
+        Seen::Gated(access) => {
+            let found = xet::file_size(read, access, sha256).await?;
+            found.map_or(ShownHash::Absent, |_| ShownHash::Masked)
+        }
+    })
 }
 
 /// The last commit of each list of candidates. Where there are several (brought more than once, or
@@ -228,7 +271,7 @@ fn item(repo: &Repo, walked: Walked) -> Result<TreeItem, GitError> {
         _ => {
             let size = repo.blob_size(entry.oid)?;
             match repo.pointer(entry.oid)? {
-                Some(pointer) => ItemKind::Large { pointer, pointer_size: size, xet_hash: None },
+                Some(pointer) => ItemKind::Large { pointer, pointer_size: size, xet_hash: ShownHash::Absent },
                 None => ItemKind::File { size },
             }
         }

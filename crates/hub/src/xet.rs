@@ -327,7 +327,7 @@ impl Hub {
         let range = format!("{}-{}", fetch.bytes.start, fetch.bytes.end);
         let parts: [&[u8]; 3] = [&repo.id.as_i64().to_be_bytes(), xorb.as_bytes(), range.as_bytes()];
         let signature = self.sign(context, FETCH_PURPOSE, &parts, SIGNED_LINK_SECONDS);
-        format!("{}/fetch/{xorb}/{range}?{}", self.cas_url(repo.id, repo.epoch), signature.query())
+        format!("{}/fetch/{xorb}/{range}?{}", self.cas_url(context, repo.id, repo.epoch), signature.query())
     }
 
     /// The bytes behind a fetch link: the range that was signed, no other.

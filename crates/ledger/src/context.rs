@@ -23,6 +23,8 @@ pub struct Origin {
     pub request_id: String,
     pub address: Option<IpAddr>,
     pub user_agent: Option<String>,
+    /// The address of the hub as the caller wrote it, where that may be repeated.
+    pub hub_url: Option<String>,
 }
 
 /// A request of somebody whose credential was checked.

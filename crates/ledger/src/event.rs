@@ -88,6 +88,7 @@ actions! {
     RepoMove = "repo.move",
     RepoSettings = "repo.settings",
     RepoDuplicate = "repo.duplicate",
+    RepoCopyOut = "repo.copy_out",
     RepoIndex = "repo.index",
     CommitCreate = "commit.create",
     BranchCreate = "branch.create",

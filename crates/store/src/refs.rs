@@ -3,7 +3,7 @@
 
 use bastide_core::{Oid, RefName, Timestamp};
 
-use crate::db::{Reader, Row, WriteTx};
+use crate::db::{Reader, Row, Value, WriteTx};
 use crate::gate::parse;
 use crate::permit::{Access, Includes, See, Write};
 use crate::{StoreError, values};
@@ -36,6 +36,42 @@ pub async fn get<L: Includes<See>>(
 pub async fn list<L: Includes<See>>(read: &mut Reader, access: &Access<L>) -> Result<Vec<Ref>, StoreError> {
     let rows = read.all(&format!("{COLUMNS} ORDER BY name"), values![access.repo_id()]).await?;
     rows.iter().map(ref_row).collect()
+}
+
+/// Those of some refs that exist, in no order.
+pub async fn named<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    names: &[RefName],
+) -> Result<Vec<Ref>, StoreError> {
+    let places: Vec<String> = (2..names.len() + 2).map(|place| format!("${place}")).collect();
+    let sql = format!("{COLUMNS} AND name IN ({})", places.join(", "));
+    let names = names.iter().map(|name| Value::from(name.as_str()));
+    let params: Vec<Value> = std::iter::once(Value::from(access.repo_id())).chain(names).collect();
+    read.all(&sql, &params).await?.iter().map(ref_row).collect()
+}
+
+/// A ref that cannot stand beside `name`, because git would keep one as a file where the other
+/// needs a folder: `feat` and `feat/x`.
+pub async fn conflicting<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    name: &RefName,
+) -> Result<Option<RefName>, StoreError> {
+    let below = format!("{name}/");
+    let sql = format!("{COLUMNS} AND substr(name, 1, length($2)) = $2 ORDER BY name LIMIT 1");
+    if let Some(row) = read.one(&sql, values![access.repo_id(), &below]).await? {
+        return Ok(Some(ref_row(&row)?.name));
+    }
+    let above: Vec<RefName> = name
+        .as_str()
+        .match_indices('/')
+        .filter_map(|(end, _)| name.as_str().get(..end)?.parse().ok())
+        .collect();
+    if above.is_empty() {
+        return Ok(None);
+    }
+    Ok(named(read, access, &above).await?.pop().map(|found| found.name))
 }
 
 /// Where a ref is to go.

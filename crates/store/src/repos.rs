@@ -3,6 +3,7 @@
 use bastide_core::{NamespaceId, RepoId, RepoPath, Timestamp, Visibility};
 
 use crate::db::{Reader, WriteTx};
+use crate::gate::parse;
 use crate::permit::{Access, Admin, Gated, Includes, Namespace, See, Write};
 use crate::{StoreError, values};
 
@@ -10,6 +11,7 @@ pub struct NewRepo<'a> {
     pub id: RepoId,
     pub path: &'a RepoPath,
     pub visibility: Visibility,
+    pub gated: Gated,
     pub creator_id: Option<NamespaceId>,
     pub sdk: Option<&'a str>,
     pub now: Timestamp,
@@ -24,8 +26,8 @@ pub async fn add<L: Includes<Write>>(
 ) -> Result<(), StoreError> {
     let kind = new.path.kind.as_str();
     forget_alias(tx, new.path).await?;
-    let sql = "INSERT INTO repo (id, kind, namespace_id, namespace, name, path_key, visibility, creator_id, \
-        created_at, updated_at, sdk) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)";
+    let sql = "INSERT INTO repo (id, kind, namespace_id, namespace, name, path_key, visibility, gated, creator_id, \
+        created_at, updated_at, sdk) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)";
     let owner = namespace.namespace();
     let params = values![
         new.id,
@@ -35,12 +37,26 @@ pub async fn add<L: Includes<Write>>(
         new.path.name.as_str(),
         new.path.key(),
         new.visibility.as_str(),
+        new.gated.as_str(),
         new.creator_id,
         new.now,
         new.sdk
     ];
     tx.execute(sql, params).await?;
     Ok(())
+}
+
+/// The repository at a path of a namespace, as it is spelled: who may make repositories there may
+/// know which there are.
+pub async fn at<L: Includes<Write>>(
+    read: &mut Reader,
+    namespace: &Access<L, Namespace>,
+    path: &RepoPath,
+) -> Result<Option<RepoPath>, StoreError> {
+    let sql = "SELECT namespace, name FROM repo WHERE kind = $1 AND path_key = $2 AND namespace_id = $3";
+    let row = read.one(sql, values![path.kind.as_str(), path.key(), namespace.namespace().id]).await?;
+    row.map(|row| Ok(RepoPath { kind: path.kind, namespace: parse(&row, 0)?, name: parse(&row, 1)? }))
+        .transpose()
 }
 
 async fn forget_alias(tx: &mut WriteTx, path: &RepoPath) -> Result<(), StoreError> {
@@ -152,10 +168,37 @@ pub async fn set_metadata<L: Includes<Write>>(
     Ok(())
 }
 
-pub async fn sdk_of<L: Includes<See>>(
+/// What lists and searches know of a repository.
+pub async fn metadata_of<L: Includes<See>>(
     read: &mut Reader,
     access: &Access<L>,
-) -> Result<Option<String>, StoreError> {
-    let row = read.one("SELECT sdk FROM repo WHERE id = $1", values![access.repo_id()]).await?;
-    row.map_or(Ok(None), |row| row.get(0))
+) -> Result<MetadataRow, StoreError> {
+    let sql = "SELECT tags, pipeline_tag, library, sdk, card, facts, parameters, used_bytes FROM repo WHERE id = $1";
+    let row = read.one(sql, values![access.repo_id()]).await?;
+    let row = row.ok_or_else(|| StoreError::Corrupt("a repository without a row".to_owned()))?;
+    Ok(MetadataRow {
+        tags: row.get(0)?,
+        pipeline_tag: row.get(1)?,
+        library: row.get(2)?,
+        sdk: row.get(3)?,
+        card: row.get(4)?,
+        facts: row.get(5)?,
+        parameters: row.get(6)?,
+        used_bytes: row.get(7)?,
+    })
+}
+
+/// What the settings are now.
+pub async fn settings_of<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+) -> Result<Settings, StoreError> {
+    let sql = "SELECT visibility, gated, discussions_disabled FROM repo WHERE id = $1";
+    let row = read.one(sql, values![access.repo_id()]).await?;
+    let row = row.ok_or_else(|| StoreError::Corrupt("a repository without a row".to_owned()))?;
+    Ok(Settings {
+        visibility: Some(parse(&row, 0)?),
+        gated: Gated::parse(&row.get::<String>(1)?),
+        discussions_disabled: Some(row.get(2)?),
+    })
 }

@@ -11,7 +11,7 @@ use bastide_core::{NamespaceId, RepoId, Visibility};
 
 use crate::db::{Reader, WriteTx};
 use crate::gate::parse;
-use crate::permit::{Access, Admin, Includes, Write};
+use crate::permit::{Access, Admin, Includes, See, Write};
 use crate::{StoreError, values};
 
 /// What a word is: `tag`, `name`, `link` or `kind`.
@@ -58,6 +58,16 @@ pub async fn index<L: Includes<Write>>(
     terms: &[Term<'_>],
 ) -> Result<(), StoreError> {
     set(tx, access.repo_id(), &terms.iter().copied().collect()).await
+}
+
+/// The terms of a repository.
+pub async fn terms_of<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let sql = "SELECT t.kind, t.word FROM repo_term r JOIN term t ON t.id = r.term_id WHERE r.repo_id = $1";
+    let rows = read.all(sql, values![access.repo_id()]).await?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
 /// Takes a repository out of the index, before it is removed.

@@ -173,8 +173,20 @@ pub async fn file_by_sha256<L: Includes<Read>>(
     read.one(&sql, values![access.repo_id(), sha256]).await?.map(|row| file(&row)).transpose()
 }
 
-/// The Xet hash and size of a file with this content: all that metadata needs.
-pub async fn file_hash<L: Includes<See>>(
+/// How long the file with this content is, if this repository has it: all that may be known
+/// without the right to read it.
+pub async fn file_size<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    sha256: Sha256,
+) -> Result<Option<u64>, StoreError> {
+    let sql = "SELECT size FROM xet_file WHERE repo_id = $1 AND sha256 = $2 ORDER BY id LIMIT 1";
+    read.one(sql, values![access.repo_id(), sha256]).await?.map(|row| row.get(0)).transpose()
+}
+
+/// The Xet hash and size of a file with this content. The hash is for readers: with it the
+/// content can be asked for.
+pub async fn file_hash<L: Includes<Read>>(
     read: &mut Reader,
     access: &Access<L>,
     sha256: Sha256,

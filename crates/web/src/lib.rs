@@ -7,7 +7,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bastide_hub::Hub;
@@ -42,10 +42,13 @@ struct Home<'a> {
     empty: bool,
 }
 
-async fn home(State((hub, steps)): State<(Hub, Arc<Steps>)>) -> Response {
+async fn home(State((hub, steps)): State<(Hub, Arc<Steps>)>, headers: HeaderMap) -> Response {
     let Ok(empty) = hub.is_empty().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let url = hub.config.url_for_host(host).unwrap_or_else(|| steps.url.clone());
+    let steps = Steps { url, ..steps.as_ref().clone() };
     match (Home { steps: &steps, empty }).render() {
         Ok(html) => with_headers(html, "text/html; charset=utf-8"),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

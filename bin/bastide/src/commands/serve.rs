@@ -44,7 +44,7 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
     let steps = super::steps(&settings)?;
     welcome(&hub, &settings, &steps, args.json).await?;
     hub.start().await?;
-    let app = bastide_api::router(hub.clone()).merge(bastide_web::router(hub.clone(), steps));
+    let app = bastide_api::router_with(hub.clone(), bastide_web::router(hub.clone(), steps));
     let (ask, asked) = oneshot::channel();
     let server = server::serve(listener, app, Limits::new(settings.max_connections), async {
         let _ = asked.await;
@@ -92,12 +92,24 @@ async fn welcome(hub: &Hub, settings: &Settings, steps: &Steps, json: bool) -> a
             "Use it from any Hugging Face client:".to_owned()
         };
         format!(
-            "Bastide is running at {url}\nData: {}\n\n{first}\n\n{}\n\nStop with Ctrl-C.",
+            "Bastide is running at {url}\n{}Data: {}\n\n{first}\n\n{}\n\nStop with Ctrl-C.",
+            other_names(settings),
             settings.hub.data.display(),
             indent(&steps.then(None))
         )
     })?;
     Ok(())
+}
+
+/// A hub on every address has no one name.
+fn other_names(settings: &Settings) -> String {
+    match settings.hub.local_port.filter(|_| settings.listen.ip().is_unspecified()) {
+        Some(port) => format!(
+            "It listens on every address of this machine: clients can name it by its IP address and the port {port}.\n\
+             For any other name, or behind a proxy, start it with --public-url.\n"
+        ),
+        None => String::new(),
+    }
 }
 
 pub fn indent(lines: &str) -> String {

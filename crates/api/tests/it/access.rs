@@ -125,3 +125,112 @@ async fn request_ids_come_back() {
     assert!(unknown.json()["error"].as_str().unwrap().contains("does not serve"));
     hub.finish().await;
 }
+
+#[tokio::test]
+async fn an_id_without_a_namespace_is_a_missing_repository() {
+    let hub = TestHub::open().await;
+    let ann = hub.user("ann").await;
+    for path in [
+        "/api/models/gpt2",
+        "/api/datasets/squad",
+        "/api/models/gpt2/tree/main",
+        "/api/models/gpt2/revision/main",
+        "/gpt2/resolve/main/config.json",
+        "/datasets/squad/resolve/main/x",
+        // Names that cannot be are no different.
+        "/api/models/a--b/c",
+        "/api/models/a%00b/c/tree/main",
+    ] {
+        for (client, status) in [(hub.anonymous(), 401), (ann.clone(), 404)] {
+            let missing = client.get(path).await.expect(status);
+            assert_eq!(missing.header("x-error-code"), "RepoNotFound", "{path}");
+        }
+    }
+    ann.with_token("hf_nonsense").get("/api/models/gpt2").await.expect(401);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn who_has_not_signed_in_is_told_no_more_when_writing() {
+    let hub = TestHub::open().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let anyone = hub.anonymous();
+    for id in ["ann/m", "ann/missing"] {
+        let refused = anyone.put(&format!("/api/models/{id}/settings"), json!({})).await.expect(401);
+        assert_eq!(refused.header("x-error-code"), "RepoNotFound");
+        let body = json!({ "repository": "ann/copy" });
+        let refused = anyone.post(&format!("/api/models/{id}/duplicate"), body).await.expect(401);
+        assert_eq!(refused.header("x-error-code"), "RepoNotFound");
+        let refused = commit(&anyone, id, &[put("a", "1")]).await.expect(401);
+        assert_eq!(refused.header("x-error-code"), "RepoNotFound");
+    }
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn before_the_gate_there_is_the_card_and_no_hash_that_opens_anything() {
+    let hub = TestHub::open().await;
+    let (ann, bob) = (hub.user("ann").await, hub.user("bob").await);
+    create(&ann, "model", "m").await.expect(200);
+    crate::uploads::upload(&ann, "ann/m", "x.bin", &crate::uploads::noise(50_000, 9)).await;
+    let card = put("README.md", "---\nlicense: mit\n---\n# Ask me\n");
+    commit(&ann, "ann/m", &[card, put("sub/README.md", "inside")]).await.expect(200);
+    ann.put("/api/models/ann/m/settings", json!({ "gated": "auto" })).await.expect(200);
+    let hash = async |client: &bastide_testkit::Client| {
+        let tree = client.get("/api/models/ann/m/tree/main").await.expect(200).json();
+        let in_tree =
+            tree.as_array().unwrap().iter().find(|item| item["path"] == "x.bin").unwrap()["xetHash"].clone();
+        let body = json!({ "paths": ["x.bin"] });
+        let info = client.post("/api/models/ann/m/paths-info/main", body).await.expect(200).json();
+        assert_eq!(info[0]["xetHash"], in_tree);
+        in_tree
+    };
+    for outside in [&bob, &hub.anonymous()] {
+        assert_eq!(hash(outside).await, "*".repeat(64));
+        for verb in ["resolve", "raw"] {
+            let card = outside.get(&format!("/ann/m/{verb}/main/README.md")).await.expect(200);
+            assert!(card.text().contains("Ask me"));
+            assert_eq!(card.header("x-repo-commit").len(), 40);
+        }
+        let part =
+            outside.get_with("/ann/m/resolve/main/README.md", &[("range", "bytes=0-2")]).await.expect(206);
+        assert_eq!(part.text(), "---");
+        let status = if outside.token.is_some() { 403 } else { 401 };
+        for path in ["sub/README.md", "x.bin", ".gitattributes"] {
+            let refused = outside.get(&format!("/ann/m/resolve/main/{path}")).await.expect(status);
+            assert_eq!(refused.header("x-error-code"), "GatedRepo", "{path}");
+        }
+    }
+    assert_ne!(hash(&ann).await, "*".repeat(64));
+    hub.hub.flush_reads().await.unwrap();
+    let path = bastide_core::RepoPath::parse(bastide_core::RepoKind::Model, "ann/m").unwrap();
+    let admin = hub.operator();
+    let access = hub.hub.access(&admin).repo(&path).await.unwrap();
+    assert_eq!(hub.hub.reads_of(&access, 100).await.unwrap().len(), 6);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_large_card_stays_behind_the_gate() {
+    let hub = TestHub::open().await;
+    let (ann, bob) = (hub.user("ann").await, hub.user("bob").await);
+    create(&ann, "model", "m").await.expect(200);
+    crate::uploads::upload(&ann, "ann/m", "README.md", &crate::uploads::noise(50_000, 9)).await;
+    ann.put("/api/models/ann/m/settings", json!({ "gated": "auto" })).await.expect(200);
+    for verb in ["resolve", "raw"] {
+        bob.get(&format!("/ann/m/{verb}/main/README.md")).await.expect(403);
+    }
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_is_missing_at_a_commit_that_is_named() {
+    let hub = TestHub::open().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let missing = ann.get("/ann/m/resolve/main/a%00b").await.expect(404);
+    assert_eq!(missing.header("x-error-code"), "EntryNotFound");
+    assert_eq!(missing.header("x-repo-commit").len(), 40);
+    hub.finish().await;
+}

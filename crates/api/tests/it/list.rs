@@ -62,3 +62,56 @@ async fn filters_search_order_and_pages() {
     assert_eq!(ids(&anyone, "?search=tiny&filter=vision").await, ["ann/tiny"]);
     hub.finish().await;
 }
+
+#[tokio::test]
+async fn what_no_name_can_have_is_refused_and_not_asked_of_the_database() {
+    let hub = TestHub::open().await;
+    let anyone = hub.anonymous();
+    for key in ["search", "author", "filter", "pipeline_tag"] {
+        for bad in ["%00", "a%00b", "%1b", "a%0ab"] {
+            anyone.get(&format!("/api/models?{key}={bad}")).await.expect(400);
+        }
+    }
+    anyone.get("/api/spaces?models=a%00/b").await.expect(400);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_list_of_many_terms_is_cut_at_its_limit() {
+    use bastide_core::limits::MAX_LIST_TERMS;
+    let hub = TestHub::open().await;
+    let anyone = hub.anonymous();
+    let query = |count: usize, word: fn(usize) -> String| {
+        (0..count).map(|n| format!("search={}&", word(n))).collect::<String>()
+    };
+    // The same word again is no other word.
+    anyone.get(&format!("/api/models?{}", query(500, |_| "a".into()))).await.expect(200);
+    let half = MAX_LIST_TERMS / 2;
+    let tags = (0..half).map(|n| format!("t{n}")).collect::<Vec<_>>().join(",");
+    let most = query(MAX_LIST_TERMS - half, |n| format!("w{n}"));
+    anyone.get(&format!("/api/models?{most}filter={tags}")).await.expect(200);
+    let refused = anyone.get(&format!("/api/models?{most}filter={tags},more")).await.expect(422);
+    assert!(refused.text().contains(&MAX_LIST_TERMS.to_string()), "{}", refused.text());
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_cursor_is_of_the_order_that_it_goes_on_with() {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let hub = TestHub::open().await;
+    let id = bastide_core::RepoId::from_i64(1 << 60);
+    for (value, sort, status) in [
+        ("i5", "likes", 200),
+        ("r0.5", "trendingScore", 200),
+        ("r0.5", "likes", 400),
+        ("i5", "trendingScore", 400),
+        ("rNaN", "trendingScore", 400),
+        ("rinf", "trendingScore", 400),
+    ] {
+        let cursor = URL_SAFE_NO_PAD.encode(format!("{value}:{id}"));
+        let answer = hub.anonymous().get(&format!("/api/models?sort={sort}&cursor={cursor}")).await;
+        assert_eq!(answer.status.as_u16(), status, "{value} {sort}: {}", answer.text());
+    }
+    hub.finish().await;
+}

@@ -117,3 +117,123 @@ async fn trees_page_and_paths_are_told_about() {
     assert_eq!(missing.header("x-error-code"), "EntryNotFound");
     hub.finish().await;
 }
+
+#[tokio::test]
+async fn refs_that_git_could_not_keep_beside_each_other_are_refused() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let api = "/api/models/ann/m";
+    ann.post(&format!("{api}/branch/feat%2Fx"), json!({})).await.expect(200);
+    let below = ann.post(&format!("{api}/branch/feat"), json!({})).await.expect(409);
+    assert!(
+        below.text().contains("Reference refs/heads/feat conflicts with refs/heads/feat/x"),
+        "{}",
+        below.text()
+    );
+    let above = ann.post(&format!("{api}/branch/main%2Fx"), json!({})).await.expect(409);
+    assert!(above.text().contains("Reference refs/heads/main/x conflicts with refs/heads/main"));
+    // Only whole segments clash, and tags are a world of their own.
+    ann.post(&format!("{api}/branch/feature"), json!({})).await.expect(200);
+    ann.post(&format!("{api}/tag/main"), json!({ "tag": "feat" })).await.expect(200);
+    let tag = ann.post(&format!("{api}/tag/main"), json!({ "tag": "feat/x" })).await.expect(409);
+    assert!(tag.text().contains("refs/tags/feat/x conflicts with refs/tags/feat"));
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn the_longest_ref_that_matches_a_raw_address_wins() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let api = "/api/models/ann/m";
+    ann.post(&format!("{api}/branch/feat"), json!({})).await.expect(200);
+    ann.post(&format!("{api}/tag/main"), json!({ "tag": "feat/x" })).await.expect(200);
+    crate::commit_with(&ann, "ann/m", "feat", json!({ "summary": "s" }), &[put("x/a", "branch")])
+        .await
+        .expect(200);
+    crate::commit_with(&ann, "ann/m", "main", json!({ "summary": "s" }), &[put("a", "tag")])
+        .await
+        .expect(200);
+    ann.delete(&format!("{api}/tag/feat%2Fx"), json!({})).await.expect(200);
+    assert_eq!(ann.get("/ann/m/resolve/feat/x/a").await.expect(200).text(), "branch");
+    ann.post(&format!("{api}/tag/main"), json!({ "tag": "feat/x" })).await.expect(200);
+    assert_eq!(ann.get("/ann/m/resolve/feat/x/a").await.expect(200).text(), "tag");
+    // A path that is encoded is whole.
+    assert_eq!(ann.get("/ann/m/resolve/feat/x%2Fa").await.expect(200).text(), "branch");
+    assert_eq!(ann.get("/ann/m/resolve/feat%2Fx/a").await.expect(200).text(), "tag");
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn only_branches_are_squashed_and_that_is_a_change() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    commit(&ann, "ann/m", &[put("a", "1")]).await.expect(200);
+    let api = "/api/models/ann/m";
+    ann.post(&format!("{api}/tag/main"), json!({ "tag": "v1" })).await.expect(200);
+    let refused = ann.post(&format!("{api}/super-squash/refs%2Ftags%2Fv1"), json!({})).await.expect(404);
+    assert_eq!(refused.header("x-error-code"), "RevisionNotFound");
+    ann.post(&format!("{api}/super-squash/v1"), json!({})).await.expect(404);
+    let before = ann.get(api).await.json()["lastModified"].clone();
+    hub.advance_seconds(5);
+    ann.post(&format!("{api}/super-squash/main"), json!({ "message": null })).await.expect(200);
+    assert_ne!(ann.get(api).await.json()["lastModified"], before);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_main_branch_that_is_overwritten_is_found_by_what_it_holds_now() {
+    let hub = TestHub::open().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let api = "/api/models/ann/m";
+    ann.post(&format!("{api}/branch/before"), json!({ "emptyBranch": null, "overwrite": null }))
+        .await
+        .expect(200);
+    commit(&ann, "ann/m", &[put("README.md", "---\ntags: [odd]\n---\n")]).await.expect(200);
+    let lost = ann.get(api).await.json()["sha"].clone();
+    let found = async |tag: &str| {
+        ann.get(&format!("/api/models?filter={tag}")).await.json().as_array().unwrap().len()
+    };
+    assert_eq!(found("odd").await, 1);
+    let body = json!({ "startingPoint": "before", "overwrite": true });
+    ann.post(&format!("{api}/branch/main"), body).await.expect(200);
+    assert_eq!(found("odd").await, 0);
+    assert_eq!(ann.get(api).await.json()["cardData"], json!(null));
+    let noted = crate::making::events(&hub, "branch.create").await;
+    assert_eq!((&noted[0].1["before"], &noted[1].1["before"]), (&json!(""), &lost));
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn an_empty_branch_shares_nothing_with_the_others() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let api = "/api/models/ann/m";
+    ann.post(&format!("{api}/branch/bare"), json!({ "emptyBranch": true })).await.expect(200);
+    ann.post(&format!("{api}/branch/bare"), json!({ "emptyBranch": true })).await.expect(409);
+    assert_eq!(ann.get(&format!("{api}/tree/bare")).await.expect(200).json(), json!([]));
+    assert_eq!(ann.get(&format!("{api}/commits/bare")).await.json().as_array().unwrap().len(), 1);
+    let header = json!({ "summary": "first" });
+    crate::commit_with(&ann, "ann/m", "bare", header, &[put("only", "1")]).await.expect(200);
+    let names = ann.get(&format!("{api}/tree/bare")).await.json();
+    assert_eq!((names.as_array().unwrap().len(), &names[0]["path"]), (1, &json!("only")));
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn sizes_of_folders_files_and_nothing() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    commit(&ann, "ann/m", &[put("d/a", "123"), put("d/b", "45"), put("dx", "6789")]).await.expect(200);
+    let size = async |path: &str| ann.get(&format!("/api/models/ann/m/treesize/main{path}")).await;
+    assert_eq!(size("/d").await.expect(200).json(), json!({ "path": "d", "size": 5 }));
+    assert_eq!(size("/d/a").await.expect(200).json()["size"], 3);
+    assert!(size("").await.expect(200).json()["size"].as_u64().unwrap() > 9);
+    assert_eq!(size("/none").await.expect(404).header("x-error-code"), "EntryNotFound");
+    hub.finish().await;
+}

@@ -62,6 +62,8 @@ on_both!(
     a_copied_history_is_the_copys_own,
     checkpoints_are_kept_once_and_in_order,
     files_are_found_in_their_own_repository,
+    refs_clash_where_git_needs_a_file_and_a_folder,
+    a_copy_takes_the_words_and_the_gate,
 );
 
 /// A fresh database of its own for one test.

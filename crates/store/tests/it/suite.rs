@@ -17,7 +17,7 @@ use bastide_store::lists::{Cursor, ListQuery, Sort};
 use bastide_store::permit::{self, Access, Admin, Gated, Namespace, Read, Repo, Write};
 use bastide_store::reads::{self, ReadRow};
 use bastide_store::refs::{self, Target};
-use bastide_store::repos::{self, NewRepo};
+use bastide_store::repos::{self, MetadataRow, NewRepo};
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
 use bastide_store::{Db, StoreError, collect, gate, git, ledger, lists, related, search};
 
@@ -62,7 +62,8 @@ pub(crate) async fn repo(
         namespace: owner.namespace().name.clone(),
         name: name.parse().unwrap(),
     };
-    let new = NewRepo { id, path: &path, visibility, creator_id: None, sdk: None, now: NOW };
+    let gated = Gated::No;
+    let new = NewRepo { id, path: &path, visibility, gated, creator_id: None, sdk: None, now: NOW };
     let mut tx = db.write().await.unwrap();
     repos::add(&mut tx, owner, &new).await.unwrap();
     tx.commit(event()).await.unwrap();
@@ -546,4 +547,47 @@ pub async fn collection_has_two_phases(db: &Db) {
     let mut tx = db.write().await.unwrap();
     let org = permit::grant_namespace::<Admin>(Arc::new(ann.namespace().clone()));
     assert!(accounts::set_member(&mut tx, &org, ann.namespace().id, Some(Role::Read), NOW).await.unwrap());
+}
+
+pub async fn refs_clash_where_git_needs_a_file_and_a_folder(db: &Db) {
+    let ann = user(db, "ann").await;
+    let repo = repo(db, &ann, "m", Visibility::Public).await;
+    let mut tx = db.write().await.unwrap();
+    for name in ["main", "feat/x", "100%/y"] {
+        let name = RefName::branch(name).unwrap();
+        let new = Some(Target::commit(oid(1)));
+        assert!(refs::swap(&mut tx, &repo, &name, None, new, NOW).await.unwrap());
+    }
+    for (name, clash) in [
+        ("feat", Some("feat/x")),
+        ("main/a/b", Some("main")),
+        ("100%", Some("100%/y")),
+        ("1000", None),
+        ("fea", None),
+        ("feat/y", None),
+        ("FEAT", None),
+    ] {
+        let found = refs::conflicting(&mut tx, &repo, &RefName::branch(name).unwrap()).await.unwrap();
+        assert_eq!(found.as_ref().map(RefName::short), clash, "{name}");
+    }
+    let wanted = [RefName::branch("feat/x").unwrap(), RefName::tag("feat/x").unwrap(), RefName::main()];
+    assert_eq!(refs::named(&mut tx, &repo, &wanted).await.unwrap().len(), 2);
+}
+
+pub async fn a_copy_takes_the_words_and_the_gate(db: &Db) {
+    let ann = user(db, "ann").await;
+    let one = repo(db, &ann, "one", Visibility::Public).await;
+    let mut tx = db.write().await.unwrap();
+    let row = MetadataRow { tags: "[]".into(), facts: "{}".into(), used_bytes: 7, ..MetadataRow::default() };
+    repos::set_metadata(&mut tx, &one, &row).await.unwrap();
+    search::index(&mut tx, &one, &[("tag", "odd"), ("name", "one")]).await.unwrap();
+    let mut terms = search::terms_of(&mut tx, &one).await.unwrap();
+    terms.sort();
+    assert_eq!(terms, [("name".to_owned(), "one".to_owned()), ("tag".to_owned(), "odd".to_owned())]);
+    assert_eq!(repos::metadata_of(&mut tx, &one).await.unwrap().used_bytes, 7);
+    let settings = repos::settings_of(&mut tx, &one).await.unwrap();
+    assert_eq!((settings.visibility, settings.gated), (Some(Visibility::Public), Some(Gated::No)));
+    let path = RepoPath::parse(RepoKind::Model, "ANN/One").unwrap();
+    assert_eq!(repos::at(&mut tx, &ann, &path).await.unwrap().unwrap().id(), "ann/one");
+    tx.commit(event()).await.unwrap();
 }

@@ -140,10 +140,12 @@ fn names_repo_without_namespace(path: &str) -> bool {
     const VERBS: &[&str] =
         &["revision", "tree", "refs", "commits", "paths-info", "preupload", "commit", "treesize"];
     const FILES: &[&str] = &["resolve", "raw"];
+    /// Addresses of the wire that look like ids.
+    const NO_IDS: &[&str] = &["templates", "semantic-search", "hardware"];
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let is_kind = |text: &str| RepoKind::from_plural(text).is_some();
     match segments.as_slice() {
-        ["api", kind, _] => is_kind(kind),
+        ["api", kind, name] => is_kind(kind) && !NO_IDS.contains(name),
         ["api", kind, _, verb, ..] => is_kind(kind) && VERBS.contains(verb),
         ["api" | "xet" | "lfs", ..] => false,
         [kind, _, verb, _, ..] if is_kind(kind) => FILES.contains(verb),

@@ -241,7 +241,7 @@ async fn a_file_in_tiny_pieces_is_refused_and_one_in_many_is_served() {
     let read = cas(&hub.anonymous(), "ann/m", "read").await;
     for (version, key) in [("v1", "fetch_info"), ("v2", "xorbs")] {
         let answer = read.get(&format!("/{version}/reconstructions/{file}")).await.expect(200);
-        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
         let answer = answer.json();
         assert_eq!(answer["terms"].as_array().unwrap().len(), 3000);
         assert_eq!(answer["terms"][2999]["unpacked_length"], 18_000);

@@ -74,7 +74,7 @@ pub struct File {
     pub read_record_days: Option<i64>,
     /// LFS uploads larger than this many bytes are offered in parts; at least 5242880 (5 MiB)
     pub lfs_multipart_bytes: Option<u64>,
-    /// seconds between a thing becoming garbage and its bytes being removed; at least 3600
+    /// seconds between the steps of `gc`: how long what nothing points at can be taken up again; at least 3600
     pub gc_grace_seconds: Option<i64>,
     /// connections at the same time, and at most half of the files that may be open; at least 16
     pub max_connections: Option<usize>,

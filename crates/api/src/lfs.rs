@@ -245,7 +245,7 @@ async fn complete(
     let body: CompleteBody =
         serde_json::from_slice(&bytes).map_err(|error| Problem::Invalid(format!("bad JSON: {error}")))?;
     let tags: Vec<(u64, String)> = body.parts.into_iter().map(|part| (part.part_number, part.etag)).collect();
-    hub.complete_upload(&link.context, &link.access, upload, &tags).await?;
+    hub.complete_upload(&link.context, &link.access, (upload, link.object), &tags).await?;
     Ok(Json(json!({})))
 }
 

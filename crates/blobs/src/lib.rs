@@ -23,7 +23,7 @@ pub use error::BlobError;
 pub use faults::{Faults, Point};
 pub use key::{BlobKey, Class};
 pub use object::S3Config;
-pub use reader::BlobReader;
+pub use reader::{BlobReader, READ_BYTES};
 pub use staged::Staged;
 
 /// Blobs that are made durable at the same time: more only makes each slower.

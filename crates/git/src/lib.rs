@@ -14,7 +14,7 @@ mod strict;
 mod walk;
 
 pub use cache::Cache;
-pub use check::Fault;
+pub use check::{Fault, Reached};
 pub use edit::{Change, Edit, Edited, Op, edit_tree};
 pub use merge::merge_packs;
 pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};

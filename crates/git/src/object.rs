@@ -198,7 +198,7 @@ impl Tag<'_> {
 }
 
 /// What git holds in place of a large file (git-lfs specification, v1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pointer {
     pub sha256: Sha256,
     pub size: u64,

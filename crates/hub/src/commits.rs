@@ -83,20 +83,22 @@ impl CommitBuilder {
         }
         match operation {
             Operation::Put { path, content } => self.put(path, content).await,
-            Operation::PutLarge { path, sha256, size } => {
-                if git_files::is_git_file(path.file_name()) {
-                    return Err(Problem::Unprocessable(format!(
-                        "{path} is a file of git's: send it as a regular file"
-                    )));
-                }
-                self.steps.push(Step::Large { path, sha256, size });
-                Ok(())
-            }
+            Operation::PutLarge { path, sha256, size } => self.put_large(path, sha256, size),
             Operation::Delete { path } => {
                 self.steps.push(Step::Edit(Edit { path, op: Op::Remove }));
                 Ok(())
             }
         }
+    }
+
+    fn put_large(&mut self, path: EntryPath, sha256: Sha256, size: Option<u64>) -> Result<(), Problem> {
+        if git_files::is_git_file(path.file_name()) {
+            return Err(Problem::Unprocessable(format!(
+                "{path} is a file of git's: send it as a regular file"
+            )));
+        }
+        self.steps.push(Step::Large { path, sha256, size });
+        Ok(())
     }
 
     async fn put(&mut self, path: EntryPath, content: Bytes) -> Result<(), Problem> {
@@ -106,8 +108,14 @@ impl CommitBuilder {
             )));
         }
         git_files::check(path.file_name(), &content).map_err(Problem::Unprocessable)?;
-        if Pointer::parse(&content).is_some_and(|pointer| pointer.size > MAX_FILE_BYTES) {
-            return Err(Problem::Unprocessable(format!("{path} points at more than {MAX_FILE_BYTES} bytes")));
+        // A pointer stands for a large file, whichever way it comes.
+        if let Some(Pointer { sha256, size }) = Pointer::parse(&content) {
+            if size > MAX_FILE_BYTES {
+                return Err(Problem::Unprocessable(format!(
+                    "{path} points at more than {MAX_FILE_BYTES} bytes"
+                )));
+            }
+            return self.put_large(path, sha256, Some(size));
         }
         match path.as_str() {
             "README.md" => self.readme = Some(content.clone()),

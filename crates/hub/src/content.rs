@@ -104,8 +104,16 @@ impl Hub {
     ) -> Result<FileFacts, Problem> {
         let mut read = self.db.read().await?;
         let found = bastide_store::xet::file_hash(&mut read, access, pointer.sha256).await?;
-        // A pointer whose content this repository does not hold is just a small text file.
-        let Some((xet_hash, size)) = found else { return Ok(facts) };
+        // Never the pointer's text in the place of the content: whoever asked would take it for that.
+        let Some((xet_hash, size)) = found else {
+            return Err(Problem::EntryNotFound {
+                message: format!(
+                    "the content of {} (SHA-256 {}) is not in this repository any more",
+                    facts.path, pointer.sha256
+                ),
+                commit: Some(facts.commit),
+            });
+        };
         Ok(FileFacts { size, large: Some(LargeFacts { sha256: pointer.sha256, xet_hash }), ..facts })
     }
 

@@ -8,6 +8,10 @@ pub const POINTS: &[&str] = &[
     "xorb.stored",
     "xorb.before",
     "shard.before",
+    "lfs.part",
+    "lfs.complete",
+    "share.before",
+    "gc.removed",
     "merge.stored",
     "merge.before",
 ];

@@ -1,17 +1,23 @@
 //! The walk over everything: does each row have its bytes, does each file have its chunks, does
-//! each commit have its objects, does everything hash to its name.
+//! each commit have its objects, does everything hash to its name, and do the rows that say a
+//! thing twice say the same. One fault does not end the search for others.
 
-use bastide_git::Cache;
+mod git;
+mod large;
+
+use std::collections::HashMap;
+
 use bastide_ledger::Context;
-use bastide_store::{collect, git, refs, xet};
-use bastide_xet::plan;
+use bastide_ledger::{Action, NewEvent};
+use bastide_store::{check, collect};
 use bastide_xet::xorb::validate;
-use futures_util::StreamExt;
-use sha2::Digest;
 
 use crate::access::{Access, Read};
 use crate::accounts::require_operator;
 use crate::{Hub, Problem};
+
+/// Faults of one kind that are named one by one.
+const NAMED: usize = 20;
 
 /// What was looked at, and what is wrong.
 #[derive(Debug, Default)]
@@ -20,11 +26,27 @@ pub struct Checked {
     pub packs: u64,
     pub xorbs: u64,
     pub files: u64,
+    /// Blobs that no row names: what crashes left, and what is on its way. Not wrong.
+    pub orphans: u64,
+    pub orphan_bytes: u64,
     pub problems: Vec<String>,
 }
 
+impl Checked {
+    /// Notes what a check found in `place`, or why it could not go on.
+    fn note(&mut self, place: &str, outcome: Result<Vec<String>, Problem>) {
+        let found = outcome.unwrap_or_else(|problem| vec![problem.detail()]);
+        let more = found.len().saturating_sub(NAMED);
+        self.problems.extend(found.into_iter().take(NAMED).map(|what| format!("{place}: {what}")));
+        if more > 0 {
+            self.problems.push(format!("{place}: and {more} more of this kind"));
+        }
+    }
+}
+
 impl Hub {
-    /// Checks everything; with `deep`, hashes every stored byte again.
+    /// Checks everything; with `deep`, reads and hashes every stored byte again, and has damaged
+    /// xorbs replaced by the next upload of the same.
     pub async fn check_all(
         &self,
         context: &Context,
@@ -33,140 +55,139 @@ impl Hub {
     ) -> Result<Checked, Problem> {
         require_operator(context)?;
         let mut done = Checked::default();
-        let xorbs = collect::xorbs(&mut self.db.read().await?).await?;
-        for (at, xorb) in xorbs.iter().enumerate() {
-            progress("xorbs", at, xorbs.len());
-            if let Err(problem) = self.check_xorb(xorb, deep).await {
-                done.problems.push(format!("xorb {}: {}", xorb.hash, what(&problem)));
-            }
-            done.xorbs += 1;
+        if deep {
+            let found = check::integrity(&mut self.db.read().await?).await;
+            done.note("the database", found.map_err(Problem::from));
         }
+        let outcome = self.check_xorbs(context, deep, &progress, &mut done).await;
+        done.note("xorbs", outcome.map(|()| Vec::new()));
         let repos = collect::repo_ids(&mut self.db.read().await?).await?;
         for (at, id) in repos.iter().enumerate() {
             progress("repositories", at, repos.len());
-            let Ok(access) = self.access(context).repo_by_id::<Read>(*id).await else { continue };
-            if let Err(problem) = self.check_repo(&access, deep, &mut done).await {
-                done.problems.push(format!("{}: {}", access.repo().path, what(&problem)));
+            match self.access(context).repo_by_id::<Read>(*id).await {
+                Ok(access) => self.check_repo(&access, deep, &mut done).await,
+                // Deleted since the list was made.
+                Err(Problem::RepoNotFound { .. }) => continue,
+                Err(problem) => done.note(&format!("repository {id}"), Err(problem)),
             }
             done.repos += 1;
         }
+        let orphans = self.orphans().await?;
+        done.orphans = orphans.len() as u64;
+        done.orphan_bytes = orphans.iter().map(|blob| blob.size).sum();
         Ok(done)
     }
 
-    async fn check_xorb(&self, xorb: &collect::XorbFacts, deep: bool) -> Result<(), Problem> {
-        let wrong = |text: String| Problem::Internal(text);
-        let reader = self.blobs.open(&xorb.blob_key.parse()?).await?;
-        if reader.len() != xorb.stored_bytes {
-            return Err(wrong(format!("{} bytes are stored, {} were", reader.len(), xorb.stored_bytes)));
-        }
-        let index = self.xorb_index(&xorb.index_key).await?;
-        if index.hash != xorb.hash || u64::from(index.stored_bytes()) != xorb.stored_bytes {
-            return Err(wrong("its index is that of another xorb".to_owned()));
-        }
-        if deep {
-            let len = usize::try_from(reader.len()).map_err(Problem::internal)?;
-            let (bytes, hash) = (reader.read_at(0, len).await?, xorb.hash);
-            let (found, _) = tokio::task::spawn_blocking(move || validate(&bytes[..], &hash)).await??;
-            if found != *index {
-                return Err(wrong("its index does not fit its bytes".to_owned()));
-            }
-        }
-        Ok(())
-    }
-
-    async fn check_repo(&self, access: &Access<Read>, deep: bool, done: &mut Checked) -> Result<(), Problem> {
-        let mut read = self.db.read().await?;
+    async fn check_repo(&self, access: &Access<Read>, deep: bool, done: &mut Checked) {
         let path = access.repo().path.to_string();
-        for pack in git::packs(&mut read, access).await? {
-            for key in [&pack.pack_key, &pack.index_key] {
-                if let Err(error) = self.blobs.open(&key.parse()?).await {
-                    done.problems.push(format!("{path}: {}: {error}", pack.name));
-                }
-            }
-            done.packs += 1;
-        }
-        let refs = refs::list(&mut read, access).await?;
-        for found in &refs {
-            if !git::has_commit(&mut read, access, found.commit).await? {
-                done.problems.push(format!("{path}: {} names a commit without a row", found.name));
-            }
-        }
-        drop(read);
-        self.check_objects(access, &refs, &path, done).await?;
-        for hash in collect::files(&mut self.db.read().await?, access).await? {
-            if let Err(problem) = self.check_file(access, hash, deep).await {
-                done.problems.push(format!("{path}: file {hash}: {}", what(&problem)));
-            }
-            done.files += 1;
-        }
-        Ok(())
+        let rows = self.check_repo_row(access).await;
+        done.note(&path, rows);
+        let pointers = self.check_git(access, deep, done).await;
+        let content = self.check_pointers(access, pointers).await;
+        done.note(&path, content);
+        let rights = self.check_rights(access).await;
+        done.note(&path, rights);
+        let files = self.check_files(access, deep, done).await;
+        done.note(&path, files);
     }
 
-    async fn check_objects(
+    async fn check_repo_row(&self, access: &Access<Read>) -> Result<Vec<String>, Problem> {
+        Ok(check::repo_faults(&mut self.db.read().await?, access).await?)
+    }
+
+    async fn check_xorbs(
         &self,
-        access: &Access<Read>,
-        refs: &[refs::Ref],
-        path: &str,
+        context: &Context,
+        deep: bool,
+        progress: impl Fn(&str, usize, usize),
         done: &mut Checked,
     ) -> Result<(), Problem> {
-        let roots: Vec<_> = refs.iter().map(|found| found.target).collect();
-        // A copy made anew from the blobs, apart from the one in use: a copy that is right would
-        // hide packs that are not.
-        // A folder for this check alone: another may be running. It goes when it is dropped.
-        let folder = self.check_folder()?;
-        let cache = Cache::new(folder.path().to_owned());
-        let repo = cache.repo(access.repo_id())?;
-        self.fetch_packs(access, &repo).await?;
-        let named: Vec<_> = refs
-            .iter()
-            .map(|found| {
-                (found.name.clone(), found.target, (found.target != found.commit).then_some(found.commit))
-            })
-            .collect();
-        let faults = tokio::task::spawn_blocking(move || {
-            repo.write_refs(&named)?;
-            Ok::<_, bastide_git::GitError>(repo.check(&roots, |_, _| {}))
-        });
-        let faults = faults.await??;
-        done.problems
-            .extend(faults.iter().map(|fault| format!("{path}: object {}: {}", fault.oid, fault.what)));
+        let xorbs = collect::xorbs(&mut self.db.read().await?).await?;
+        // Xorbs may share a blob: its bytes are read once.
+        let mut read: HashMap<String, Option<String>> = HashMap::new();
+        for (at, xorb) in xorbs.iter().enumerate() {
+            progress("xorbs", at, xorbs.len());
+            done.xorbs += 1;
+            let place = format!("xorb {}", xorb.hash);
+            let mut fault = self.look_at_xorb(xorb).await;
+            if deep && matches!(fault, Ok(None)) {
+                fault = match read.get(&xorb.blob_key) {
+                    Some(known) => Ok(known.clone()),
+                    None => self.read_xorb(xorb).await,
+                };
+                if let Ok(found) = &fault {
+                    read.insert(xorb.blob_key.clone(), found.clone());
+                }
+            }
+            if !matches!(fault, Ok(None)) && !collect::is_current(&mut self.db.read().await?, xorb).await? {
+                // Collected or replaced since the list was made.
+                continue;
+            }
+            if let (true, Ok(found)) = (deep, &fault) {
+                self.mark_xorb(context, xorb, found.is_some()).await?;
+            }
+            done.note(&place, fault.map(|found| found.into_iter().collect()));
+        }
         Ok(())
     }
 
-    async fn check_file(
-        &self,
-        access: &Access<Read>,
-        hash: bastide_core::XetHash,
-        deep: bool,
-    ) -> Result<(), Problem> {
-        let file = xet::file_by_hash(&mut self.db.read().await?, access, hash).await?;
-        let Some(file) = file else { return Ok(()) };
-        let (size, sha256) = (file.size, file.sha256);
-        let open = self.open_file(access, file).await?;
-        if plan::size(&open.terms) != size {
-            return Err(Problem::Internal("its terms have another length than it".to_owned()));
+    /// What is wrong with a xorb, as far as its row, its index and the length of its blob tell.
+    async fn look_at_xorb(&self, xorb: &collect::XorbFacts) -> Result<Option<String>, Problem> {
+        let reader = match self.blobs.open(&xorb.blob_key.parse()?).await {
+            Ok(reader) => reader,
+            Err(error @ bastide_blobs::BlobError::NotFound(_)) => return Ok(Some(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        if reader.len() != xorb.stored_bytes {
+            return Ok(Some(format!("{} bytes are stored, {} were", reader.len(), xorb.stored_bytes)));
         }
-        plan::pieces(&open.terms, &(0..size), |hash| open.index(hash))?;
-        if !deep {
+        let index = match self.blobs.get(&xorb.index_key.parse()?, crate::large::MAX_INDEX_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Ok(Some(format!("its index: {error}"))),
+        };
+        let index = match bastide_xet::xorb::XorbIndex::decode(&index) {
+            Ok(index) => index,
+            Err(error) => return Ok(Some(format!("its index: {error}"))),
+        };
+        let says =
+            (u64::from(index.stored_bytes()), u64::from(index.raw_bytes()), index.chunk_count().into());
+        if index.hash != xorb.hash || says.0 != xorb.stored_bytes {
+            return Ok(Some("its index is that of another xorb".to_owned()));
+        }
+        let wrong = says != (xorb.stored_bytes, xorb.raw_bytes, xorb.chunks);
+        Ok(wrong.then(|| format!("its row and its index differ on its sizes: {says:?}")))
+    }
+
+    /// What is wrong with the stored bytes themselves.
+    async fn read_xorb(&self, xorb: &collect::XorbFacts) -> Result<Option<String>, Problem> {
+        let reader = self.blobs.open(&xorb.blob_key.parse()?).await?;
+        let len = usize::try_from(reader.len()).map_err(Problem::internal)?;
+        let (bytes, hash) = (reader.read_at(0, len).await?, xorb.hash);
+        let index = self.xorb_index(&xorb.index_key).await?;
+        let found = tokio::task::spawn_blocking(move || validate(&bytes[..], &hash)).await?;
+        Ok(match found {
+            Err(error) => Some(format!("its bytes: {error}")),
+            Ok((found, _)) if found != *index => Some("its index does not fit its bytes".to_owned()),
+            Ok(_) => None,
+        })
+    }
+
+    async fn mark_xorb(
+        &self,
+        context: &Context,
+        xorb: &collect::XorbFacts,
+        damaged: bool,
+    ) -> Result<(), Problem> {
+        if xorb.damaged == damaged {
             return Ok(());
         }
-        let mut hasher = sha2::Sha256::new();
-        let mut stream = self.stream_file(open, 0..size)?;
-        while let Some(part) = stream.next().await {
-            hasher.update(&part?);
-        }
-        let found = bastide_core::Sha256::from_bytes(hasher.finalize().into());
-        if sha256.is_some_and(|sha256| sha256 != found) {
-            return Err(Problem::Internal(format!("its content has the SHA-256 {found}")));
+        let mut tx = self.write(context).await?;
+        if collect::set_damaged(&mut tx, xorb, damaged, context.now()).await? {
+            let event = NewEvent::new(context, Action::XorbDamage)
+                .subject("xorb", Some(xorb.id.as_i64()), &xorb.hash.to_string())
+                .fact("damaged", damaged);
+            tx.commit(event).await?;
         }
         Ok(())
-    }
-}
-
-/// For the operator, who may know all.
-fn what(problem: &Problem) -> String {
-    match problem {
-        Problem::Internal(detail) => detail.clone(),
-        other => other.to_string(),
     }
 }

@@ -100,6 +100,9 @@ impl Hub {
         let metadata =
             if *name == RefName::main() { Some(self.read_metadata(access, commit).await?) } else { None };
         let mut tx = self.write_to(context, access).await?;
+        if root.is_none() {
+            still_here(&mut tx, access, commit).await?;
+        }
         let lost = place_branch(&mut tx, context, access, (name, commit), overwrite).await?;
         if let Some(root) = root {
             self.write_root_rows(&mut tx, context, access, root).await?;
@@ -152,6 +155,7 @@ impl Hub {
     ) -> Result<(), Problem> {
         let mut tx = self.write_to(context, access).await?;
         refuse_conflict(&mut tx, access, name).await?;
+        still_here(&mut tx, access, new.commit).await?;
         if !refs::swap(&mut tx, access, name, None, Some(new), context.now()).await? {
             return Err(already(name));
         }
@@ -336,6 +340,16 @@ fn checked_message(what: &str, message: Option<String>) -> Result<Option<String>
     let message = lines(&message);
     check_text(what, &message)?;
     Ok(Some(message))
+}
+
+/// Collection may have taken a commit since it was looked up, and its large files with it.
+async fn still_here(
+    tx: &mut bastide_store::WriteTx,
+    access: &Access<Write>,
+    commit: Oid,
+) -> Result<(), Problem> {
+    let here = git::has_commit(tx, access, commit).await?;
+    if here { Ok(()) } else { Err(Problem::RevisionNotFound(commit.to_string())) }
 }
 
 /// A message without its first line.

@@ -6,9 +6,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 
 use bastide_blobs::Staged;
-use bastide_core::{Sha256, XetHash};
+use bastide_core::{Sha256, XetHash, id::RowId};
 use bastide_ledger::Context;
-use bastide_store::xet;
 use bastide_xet::chunk::Chunker;
 use bastide_xet::file::{Term, push_term};
 use bastide_xet::hash::{FileHasher, chunk_hash, is_dedup_eligible};
@@ -26,6 +25,8 @@ use crate::{Hub, Problem};
 const QUEUE: usize = 8;
 /// Chunks of earlier uploads that are remembered while a file comes in.
 const MAX_KNOWN_CHUNKS: usize = 200_000;
+/// Xorbs with a chunk that are looked at for one that is whole.
+const OFFERS: u32 = 4;
 const WRITE_BUFFER: usize = 256 * 1024;
 
 /// What came in.
@@ -36,6 +37,8 @@ pub(crate) struct Ingested {
     pub size: u64,
     pub terms: Vec<Term>,
     pub first_chunk: Option<(XetHash, XetHash)>,
+    /// Xorbs that this body brought to the repository.
+    pub made: Vec<RowId>,
 }
 
 impl Hub {
@@ -97,6 +100,7 @@ struct Worker {
     open: Option<OpenXorb>,
     known: HashMap<XetHash, (XetHash, u32)>,
     first: Option<XetHash>,
+    made: Vec<RowId>,
 }
 
 struct OpenXorb {
@@ -125,6 +129,7 @@ impl Worker {
             open: None,
             known: HashMap::new(),
             first: None,
+            made: Vec::new(),
         }
     }
 
@@ -167,8 +172,7 @@ impl Worker {
     fn learn(&mut self, chunk: XetHash) -> Result<(), Problem> {
         let (hub, access) = (self.hub.clone(), self.access.lower::<Read>());
         let found = self.runtime.block_on(async move {
-            let rows = xet::xorbs_with_chunk(&mut hub.db.read().await?, &access, chunk, 1).await?;
-            match rows.first() {
+            match hub.offered(&access, chunk, OFFERS).await?.first() {
                 Some(row) => hub.xorb_index(&row.index_key).await.map(Some),
                 None => Ok(None),
             }
@@ -217,7 +221,11 @@ impl Worker {
             term.xorb = index.hash;
         }
         let (hub, context, access) = (self.hub.clone(), self.context.clone(), self.access.clone());
-        self.runtime.block_on(async move { hub.add_xorb(&context, &access, index, staged, stored).await })
+        let made = self
+            .runtime
+            .block_on(async move { hub.add_xorb(&context, &access, index, staged, stored).await })?;
+        self.made.extend(made);
+        Ok(())
     }
 
     fn finish(mut self) -> Result<Ingested, Problem> {
@@ -232,6 +240,7 @@ impl Worker {
             size: self.size,
             terms: self.terms,
             first_chunk,
+            made: self.made,
         })
     }
 }

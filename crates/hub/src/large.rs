@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bastide_blobs::{BlobKey, BlobReader};
+use bastide_blobs::{BlobError, BlobKey, BlobReader};
 use bastide_core::{Sha256, XetHash};
 use bastide_store::xet;
 use bastide_xet::file::{Cut, Term, decode_terms, terms_in};
@@ -13,6 +13,7 @@ use bastide_xet::plan::{self, Piece};
 use bastide_xet::xorb::{ChunkInfo, XorbIndex, decode_chunk};
 use bytes::Bytes;
 use futures_util::Stream;
+use futures_util::future::try_join_all;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
 
 use crate::access::{Access, Read};
@@ -21,7 +22,7 @@ use crate::{Hub, Problem};
 /// Stored bytes that are read at a time: whole chunks, so a little more.
 const READ_BYTES: u64 = 512 * 1024;
 /// Largest index of a xorb: 8,192 chunks of 40 bytes and its head.
-const MAX_INDEX_BYTES: u64 = 8192 * 40 + 64;
+pub(crate) const MAX_INDEX_BYTES: u64 = 8192 * 40 + 64;
 /// Indexes in memory, in bytes, and what one has at least.
 const INDEX_BYTES: u64 = 64 * 1024 * 1024;
 const SMALL_INDEX_BYTES: u64 = 8 * 1024;
@@ -31,6 +32,8 @@ pub(crate) const MAX_TERMS_IN_MEMORY: usize = 4 << 20;
 const FREE_TERMS: usize = 4096;
 /// Terms that are opened at a time while a file is streamed.
 const WINDOW_TERMS: usize = 64;
+/// Xorbs that are looked for at the same time: in a bucket, each is a request.
+const LOOKS: usize = 8;
 
 /// A xorb that may be read: its place and its index.
 #[derive(Clone)]
@@ -102,12 +105,53 @@ impl Hub {
         Ok(Some(OpenXorb { key: row.blob_key.parse()?, index }))
     }
 
-    pub(crate) async fn open_file(
+    /// Is a xorb's stored copy here, at its full length? A look, not a proof.
+    pub(crate) async fn is_here(&self, xorb: &xet::Xorb) -> Result<bool, Problem> {
+        if xorb.damaged {
+            return Ok(false);
+        }
+        match self.blobs.open(&xorb.blob_key.parse()?).await {
+            Ok(reader) if reader.len() == xorb.stored_bytes => {}
+            Ok(_) | Err(BlobError::NotFound(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        if self.indexes.0.get(&xorb.index_key).is_some() {
+            return Ok(true);
+        }
+        match self.blobs.get(&xorb.index_key.parse()?, MAX_INDEX_BYTES).await {
+            Ok(bytes) => Ok(XorbIndex::decode(&bytes).is_ok_and(|index| index.hash == xorb.hash)),
+            Err(BlobError::NotFound(_) | BlobError::Truncated(_) | BlobError::TooLarge { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Can a file be put together, as far as a look at its xorbs can tell?
+    pub(crate) async fn is_whole(&self, access: &Access<Read>, terms: &[u8]) -> Result<bool, Problem> {
+        for hashes in xorbs_of_terms(&decode_terms(terms)?).chunks(LOOKS) {
+            let looks = hashes.iter().map(|hash| self.has_here(access, *hash));
+            if !try_join_all(looks).await?.iter().all(|here| *here) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A xorb that this repository may use and whose bytes are here. One whose bytes are lost is as
+    /// good as none: its chunks have to be sent again.
+    pub(crate) async fn open_here(
         &self,
         access: &Access<Read>,
-        file: xet::File,
-    ) -> Result<OpenFile, Problem> {
-        self.open_terms(access, decode_terms(&file.terms)?).await
+        hash: XetHash,
+    ) -> Result<Option<OpenXorb>, Problem> {
+        let here = self.has_here(access, hash).await?;
+        if here { self.open_xorb(access, hash).await } else { Ok(None) }
+    }
+
+    async fn has_here(&self, access: &Access<Read>, hash: XetHash) -> Result<bool, Problem> {
+        match xet::xorb_of(&mut self.db.read().await?, access, hash).await? {
+            None => Ok(false),
+            Some(xorb) => self.is_here(&xorb).await,
+        }
     }
 
     pub(crate) async fn open_terms(
@@ -115,9 +159,7 @@ impl Hub {
         access: &Access<Read>,
         terms: Vec<Term>,
     ) -> Result<OpenFile, Problem> {
-        let mut hashes: Vec<XetHash> = terms.iter().map(|term| term.xorb).collect();
-        hashes.sort();
-        hashes.dedup();
+        let hashes = xorbs_of_terms(&terms);
         let mut xorbs = Vec::with_capacity(hashes.len());
         for hash in hashes {
             let xorb = self.open_xorb(access, hash).await?;
@@ -248,6 +290,14 @@ impl Windows {
         let file = self.hub.open_terms(&self.access, terms).await?;
         self.hub.stream_file(file, wanted).map(Some)
     }
+}
+
+/// The xorbs that terms name, each once, in order.
+pub(crate) fn xorbs_of_terms(terms: &[Term]) -> Vec<XetHash> {
+    let mut hashes: Vec<XetHash> = terms.iter().map(|term| term.xorb).collect();
+    hashes.sort();
+    hashes.dedup();
+    hashes
 }
 
 /// Where a stream is in its file.

@@ -12,10 +12,12 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::access::{Access, Read, Write};
-use crate::large::LargeStream;
+use crate::ingest::Ingested;
+use crate::large::{LargeStream, xorbs_of_terms};
 use crate::links::{ShownLink, Signature};
 use crate::reads::Delivery;
 use crate::repos::repo_event;
+use crate::xet::{CheckedContent, file_event};
 use crate::{Hub, Origin, Problem};
 use bastide_ledger::Action;
 
@@ -25,6 +27,10 @@ const MAX_PARTS: u64 = 10_000;
 pub const MAX_OPEN_UPLOADS: u64 = 5000;
 /// Smallest part that is offered.
 const MIN_PART_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How old the last use of a file may be before telling a client that it is here counts as another:
+/// most such answers then write nothing.
+const TOUCH_SECONDS: i64 = 3600;
 
 /// What a link allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,12 +156,13 @@ impl Hub {
         // Ids of one moment follow each other: a thousand drawn by lot would meet.
         let mut ids = (RowId::new(context.now()).as_i64()..).map(RowId::from_i64);
         let mut plans = Vec::with_capacity(objects.len());
-        let mut begun = Vec::new();
+        let (mut begun, mut here) = (Vec::new(), Vec::new());
         for object in objects.iter().copied() {
             // Only what this repository holds is "already there": a hash alone is no right to bytes.
-            let known = xet::file_hash(&mut self.db.read().await?, access, object.oid).await?;
+            let present = self.find_present(access, object).await?;
             let verify = self.lfs_link(context, access, object, LinkKind::Verify);
-            plans.push(if known.is_some_and(|(_, size)| size == object.size) {
+            plans.push(if let Some(known) = present {
+                here.push(known);
                 UploadPlan::Present
             } else if multipart && object.size > self.config.lfs_multipart_bytes {
                 let id = ids.next().unwrap_or_else(|| RowId::new(context.now()));
@@ -167,8 +174,46 @@ impl Hub {
                 UploadPlan::Basic { href: self.lfs_link(context, access, object, LinkKind::Upload), verify }
             });
         }
+        self.touch_present(context, access, &here).await?;
         self.begin_uploads(context, access, &begun).await?;
         Ok(plans)
+    }
+
+    /// A file of this repository that is the object, whole.
+    async fn find_present(
+        &self,
+        access: &Access<Write>,
+        object: LfsObject,
+    ) -> Result<Option<xet::File>, Problem> {
+        let known = xet::file_by_sha256(&mut self.db.read().await?, access, object.oid).await?;
+        let Some(known) = known.filter(|known| known.size == object.size) else { return Ok(None) };
+        let whole = self.is_whole(&access.lower(), &known.terms).await?;
+        Ok(whole.then_some(known))
+    }
+
+    /// A client is told that these are here: they stay for long enough to be committed.
+    async fn touch_present(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        here: &[xet::File],
+    ) -> Result<(), Problem> {
+        let fresh = context.now().plus_seconds(-TOUCH_SECONDS);
+        let stale = here.iter().filter(|file| file.unused || file.touched_at < fresh);
+        let stale: Vec<Sha256> = stale.filter_map(|file| file.sha256).collect();
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.write_to(context, access).await?;
+        for sha256 in &stale {
+            if !xet::touch_file(&mut tx, access, *sha256, context.now()).await? {
+                // Collected a moment ago: asked again, it is to be uploaded.
+                return Err(Problem::Busy { seconds: 1 });
+            }
+        }
+        let event = repo_event(context, Action::FileTouch, access.repo_id(), &access.repo().path)
+            .fact("files", stale.len() as u64);
+        Ok(tx.commit(event).await?)
     }
 
     fn part_links(
@@ -231,10 +276,43 @@ impl Hub {
     {
         let ingested = self.ingest(context, access, object.size, body).await?;
         if ingested.sha256 != object.oid {
+            self.refuse(context, access, object, &ingested).await?;
             return Err(wrong_hash(object.oid, ingested.sha256));
         }
+        let reader = access.lower::<Read>();
+        let known = xet::file_by_hash(&mut self.db.read().await?, &reader, ingested.hash).await?;
+        let checked = CheckedContent {
+            sha256: object.oid,
+            first_chunk: ingested.first_chunk,
+            replace: self.is_broken(&reader, known.as_ref()).await?,
+            is_new: known.is_none(),
+        };
         let file = CheckedFile { hash: ingested.hash, size: ingested.size, terms: ingested.terms };
-        self.add_file(context, access, &file, object.oid, ingested.first_chunk).await
+        let mut tx = self.write_to(context, access).await?;
+        self.add_file(&mut tx, context, access, (&file, &checked)).await?;
+        let event = file_event(context, access, &file, object.oid);
+        crate::crash::point("shard.before");
+        Ok(tx.commit(event).await?)
+    }
+
+    /// Takes back what a body with the wrong content has brought.
+    async fn refuse(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        object: LfsObject,
+        ingested: &Ingested,
+    ) -> Result<(), Problem> {
+        if ingested.made.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.write_to(context, access).await?;
+        let unused = xet::forget_xorbs(&mut tx, access, &ingested.made).await?;
+        let event = repo_event(context, Action::UploadRefuse, access.repo_id(), &access.repo().path)
+            .fact("sha256", object.oid.to_string())
+            .fact("found", ingested.sha256.to_string());
+        tx.commit(event).await?;
+        self.delete_blobs(&unused).await
     }
 
     /// Takes one part; answers its tag.
@@ -250,51 +328,53 @@ impl Hub {
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
         let found = lfs::upload(&mut self.db.read().await?, access, upload, context.now()).await?;
-        let found =
-            found.ok_or_else(|| Problem::NotFound("there is no such upload, or it has ended".into()))?;
+        let found = found.ok_or_else(ended)?;
         let size =
             part_size(&found, number).ok_or_else(|| Problem::Invalid("there is no such part".into()))?;
         let ingested = self.ingest(context, access, size, body).await?;
         let etag = ingested.sha256.to_string();
         let terms = encode_terms(&ingested.terms);
+        let part = Part { number, size, etag: etag.clone(), terms };
+        let xorbs = xorbs_of_terms(&ingested.terms);
         let mut tx = self.write_to(context, access).await?;
-        lfs::add_part(&mut tx, access, upload, &Part { number, size, etag: etag.clone(), terms }).await?;
+        if !lfs::add_part(&mut tx, access, upload, &part, (&xorbs, context.now())).await? {
+            return Err(ended());
+        }
         let event = repo_event(context, Action::UploadPart, access.repo_id(), &access.repo().path)
             .fact("sha256", found.oid.to_string())
             .fact("part", number);
+        crate::crash::point("lfs.part");
         tx.commit(event).await?;
         Ok(etag)
     }
 
-    /// Puts the parts of an upload together, when all are there and their content is right.
+    /// Puts the parts of an upload together, when all are there and their content is right. Asked
+    /// again after that, it says so again.
     pub async fn complete_upload(
         &self,
         context: &Context,
         access: &Access<Write>,
-        upload: RowId,
+        (upload, object): (RowId, LfsObject),
         tags: &[(u64, String)],
     ) -> Result<(), Problem> {
         let mut read = self.db.read().await?;
         let found = lfs::upload(&mut read, access, upload, context.now()).await?;
-        let found =
-            found.ok_or_else(|| Problem::NotFound("there is no such upload, or it has ended".into()))?;
         let parts = lfs::parts(&mut read, access, upload).await?;
         drop(read);
-        let count = found.size.div_ceil(found.part_bytes);
-        let named = |part: &Part| {
-            tags.iter().any(|(number, tag)| *number == part.number && tag.trim_matches('"') == part.etag)
+        let Some(found) = found.filter(|found| (found.oid, found.size) == (object.oid, object.size)) else {
+            let known = self.find_present(access, object).await?.ok_or_else(ended)?;
+            return self.touch_present(context, access, &[known]).await;
         };
-        if parts.len() as u64 != count || tags.len() as u64 != count || !parts.iter().all(named) {
-            return Err(Problem::Invalid(format!(
-                "the upload has {count} parts: not all are here as they were named"
-            )));
-        }
+        check_parts(&found, &parts, tags)?;
         let file = self.join_parts(access, &parts).await?;
-        self.register_file(context, access, file, Some(found.oid), |_| {}).await?;
+        let checked = self.check_content(access, &file, Some(found.oid), |_| {}).await?;
         let mut tx = self.write_to(context, access).await?;
+        self.add_file(&mut tx, context, access, (&file, &checked)).await?;
         lfs::end(&mut tx, access, upload).await?;
+        tx.record(file_event(context, access, &file, found.oid));
         let event = repo_event(context, Action::UploadComplete, access.repo_id(), &access.repo().path)
             .fact("sha256", found.oid.to_string());
+        crate::crash::point("lfs.complete");
         Ok(tx.commit(event).await?)
     }
 
@@ -367,6 +447,21 @@ impl Hub {
 
 fn wrong_hash(wanted: Sha256, found: Sha256) -> Problem {
     Problem::Invalid(format!("the content has the SHA-256 {found}, not {wanted}: nothing was stored"))
+}
+
+fn ended() -> Problem {
+    Problem::NotFound("there is no such upload, or it has ended: begin it again".into())
+}
+
+fn check_parts(upload: &Upload, parts: &[Part], tags: &[(u64, String)]) -> Result<(), Problem> {
+    let count = upload.size.div_ceil(upload.part_bytes);
+    let named = |part: &Part| {
+        tags.iter().any(|(number, tag)| *number == part.number && tag.trim_matches('"') == part.etag)
+    };
+    if parts.len() as u64 == count && tags.len() as u64 == count && parts.iter().all(named) {
+        return Ok(());
+    }
+    Err(Problem::Invalid(format!("the upload has {count} parts: not all are here as they were named")))
 }
 
 fn part_size(upload: &Upload, number: u64) -> Option<u64> {

@@ -71,7 +71,7 @@ pub struct Config {
     pub read_record_days: i64,
     /// LFS uploads larger than this are offered in parts.
     pub lfs_multipart_bytes: u64,
-    /// Seconds between a thing becoming garbage and its bytes being removed.
+    /// Seconds between the steps of collection: how long what nothing points at can be taken up again.
     pub gc_grace_seconds: i64,
 }
 

@@ -78,6 +78,14 @@ impl Problem {
         Self::Internal(error.to_string())
     }
 
+    /// All that is known, for the operator: what callers are not shown too.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Internal(detail) => detail.clone(),
+            other => other.to_string(),
+        }
+    }
+
     pub fn entry(message: impl Into<String>) -> Self {
         Self::EntryNotFound { message: message.into(), commit: None }
     }

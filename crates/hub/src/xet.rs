@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use bastide_blobs::{BlobKey, Class, Staged};
 use bastide_core::limits::{MAX_STORED_XORB_BYTES, SIGNED_LINK_SECONDS};
-use bastide_core::{RepoId, Sha256, XetHash};
+use bastide_core::{RepoId, Sha256, XetHash, id::RowId};
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
+use bastide_store::{WriteTx, jobs};
 use bastide_xet::XetError;
 use bastide_xet::file::{CheckedFile, Cut, FileCheck, MAX_SHARD_CHUNKS, encode_terms};
 use bastide_xet::hash::is_dedup_eligible;
@@ -20,8 +21,9 @@ use futures_util::{Stream, StreamExt};
 use sha2::Digest;
 
 use crate::access::{Access, Read, Write};
-use crate::large::OpenXorb;
+use crate::large::{OpenXorb, xorbs_of_terms};
 use crate::links::{ShownLink, Signature};
+use crate::repos::repo_event;
 use crate::{Hub, Origin, Problem};
 
 /// A client's own footer may follow the chunks; it is cut off, but it has to fit.
@@ -75,6 +77,16 @@ impl ShardWork {
     }
 }
 
+/// What is known of a file's content once it has been checked.
+pub(crate) struct CheckedContent {
+    pub sha256: Sha256,
+    /// The first chunk, by which others look for the file, and its xorb.
+    pub first_chunk: Option<(XetHash, XetHash)>,
+    /// The file is known, but what it was made of is lost.
+    pub replace: bool,
+    pub is_new: bool,
+}
+
 impl Hub {
     /// Receives a xorb: all of its bytes, whether another repository has it or not. Says whether
     /// it is new to this repository.
@@ -96,9 +108,7 @@ impl Hub {
             Ok::<_, Problem>(validate(std::io::BufReader::with_capacity(1 << 20, file), &hash)?)
         });
         let (index, stored) = checked.await??;
-        let before = xet::xorb_of(&mut self.db.read().await?, &access.lower::<Read>(), hash).await?;
-        self.add_xorb(context, access, index, staged, stored).await?;
-        Ok(before.is_none())
+        Ok(self.add_xorb(context, access, index, staged, stored).await?.is_some())
     }
 
     /// Copies a body into a temporary file, up to a limit.
@@ -117,7 +127,8 @@ impl Hub {
         Ok(staged)
     }
 
-    /// Stores a xorb that was validated or made here, and entitles the repository to it.
+    /// Stores a xorb that was validated or made here, and entitles the repository to it. Answers its
+    /// row when the xorb is new to the repository.
     pub(crate) async fn add_xorb(
         &self,
         context: &Context,
@@ -125,7 +136,8 @@ impl Hub {
         index: XorbIndex,
         mut staged: Staged,
         stored: u64,
-    ) -> Result<(), Problem> {
+    ) -> Result<Option<RowId>, Problem> {
+        let replaces = self.bad_copy(access, index.hash).await?;
         staged.truncate(stored)?;
         let name = index.hash.to_string();
         let key = BlobKey::fresh(Class::Xorb, &name)?;
@@ -143,21 +155,63 @@ impl Hub {
             raw_bytes: index.raw_bytes().into(),
             chunks: index.chunk_count(),
             eligible: &eligible,
+            replaces: replaces.as_deref(),
         };
+        match self.receive(context, access, &new).await? {
+            Received::New(id) => return Ok(Some(id)),
+            // The repository had it: one copy is enough.
+            Received::Known => self.delete_blobs(&[key.to_string(), index_key.to_string()]).await?,
+            Received::Replaced { unused } => self.delete_blobs(&unused).await?,
+        }
+        Ok(None)
+    }
+
+    /// The transaction of a xorb.
+    async fn receive(
+        &self,
+        context: &Context,
+        access: &Access<Write>,
+        new: &NewXorb<'_>,
+    ) -> Result<Received, Problem> {
         let mut tx = self.write_to(context, access).await?;
-        let received = xet::receive_xorb(&mut tx, access, &new, context.now()).await?;
-        let event = NewEvent::new(context, Action::XorbReceive)
-            .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
-            .fact("xorb", name)
-            .fact("bytes", stored);
+        let received = xet::receive_xorb(&mut tx, access, new, context.now()).await?;
+        if received != Received::Known {
+            // Others may have stored the same bytes; whether they have is looked at later, by a job,
+            // so that nothing about this answer tells.
+            jobs::enqueue(&mut tx, context.now(), crate::jobs::share_xorbs::job(context.now())).await?;
+        }
+        let event = repo_event(context, Action::XorbReceive, access.repo_id(), &access.repo().path)
+            .fact("xorb", new.hash.to_string())
+            .fact("bytes", new.stored_bytes)
+            .fact("replaced", matches!(received, Received::Replaced { .. }));
         crate::crash::point("xorb.before");
         tx.commit(event).await?;
-        if received == Received::Known {
-            // Somebody had sent the same before: one copy is enough.
-            self.blobs.delete(&key).await?;
-            self.blobs.delete(&index_key).await?;
+        Ok(received)
+    }
+
+    /// The blob of this repository's copy of a xorb, when the copy is lost or its bytes are wrong.
+    async fn bad_copy(&self, access: &Access<Write>, hash: XetHash) -> Result<Option<String>, Problem> {
+        let known = xet::xorb_of(&mut self.db.read().await?, access, hash).await?;
+        let Some(known) = known else { return Ok(None) };
+        let good = self.is_here(&known).await? && self.is_as_written(&known).await?;
+        Ok((!good).then_some(known.blob_key))
+    }
+
+    /// Do the stored bytes of a xorb still hash to its name?
+    async fn is_as_written(&self, xorb: &xet::Xorb) -> Result<bool, Problem> {
+        let reader = self.blobs.open(&xorb.blob_key.parse()?).await?;
+        let index = self.xorb_index(&xorb.index_key).await?;
+        let (hash, runtime) = (xorb.hash, tokio::runtime::Handle::current());
+        let stored = StoredBytes { reader, at: 0, runtime };
+        let found = tokio::task::spawn_blocking(move || {
+            validate(std::io::BufReader::with_capacity(bastide_blobs::READ_BYTES, stored), &hash)
+        });
+        match found.await? {
+            Ok((found, _)) => Ok(found == *index),
+            // The store failed: nothing is known of the bytes.
+            Err(error @ bastide_xet::XetError::Read(_)) => Err(error.into()),
+            Err(_) => Ok(false),
         }
-        Ok(())
     }
 
     /// Registers the files of a shard: every claim is checked, and every byte hashed, before a
@@ -203,7 +257,7 @@ impl Hub {
         let mut until_yield = CHECKED_AT_ONCE;
         for segment in &file.segments {
             if !open.contains_key(&segment.xorb) {
-                let xorb = self.open_xorb(&reader, segment.xorb).await?.ok_or(XetError::UnknownChunks)?;
+                let xorb = self.open_here(&reader, segment.xorb).await?.ok_or(XetError::UnknownChunks)?;
                 work.xorbs.insert(segment.xorb, xorb.index.stored_bytes().into());
                 if open.len() >= OPEN_XORBS {
                     open.clear();
@@ -221,7 +275,7 @@ impl Hub {
         Ok(check.finish()?)
     }
 
-    pub(crate) async fn register_file(
+    async fn register_file(
         &self,
         context: &Context,
         access: &Access<Write>,
@@ -229,17 +283,36 @@ impl Hub {
         claimed: Option<Sha256>,
         progress: impl Fn(u64) + Send + Sync,
     ) -> Result<bool, Problem> {
+        let checked = self.check_content(access, &file, claimed, progress).await?;
+        let mut tx = self.write_to(context, access).await?;
+        self.add_file(&mut tx, context, access, (&file, &checked)).await?;
+        let event = file_event(context, access, &file, checked.sha256);
+        crate::crash::point("shard.before");
+        tx.commit(event).await?;
+        Ok(checked.is_new)
+    }
+
+    /// Finds out the SHA-256 of a file, from its bytes or because they have been hashed before, and
+    /// compares it with the one that is claimed.
+    pub(crate) async fn check_content(
+        &self,
+        access: &Access<Write>,
+        file: &CheckedFile,
+        claimed: Option<Sha256>,
+        progress: impl Fn(u64) + Send + Sync,
+    ) -> Result<CheckedContent, Problem> {
         let reader = access.lower::<Read>();
         let known = xet::file_by_hash(&mut self.db.read().await?, &reader, file.hash).await?;
         let is_new = known.is_none();
-        let sha256 = match known.and_then(|known| known.sha256) {
-            // The same chunks have been hashed before.
+        let replace = self.is_broken(&reader, known.as_ref()).await?;
+        let sha256 = match known.and_then(|known| known.sha256).filter(|_| !replace) {
+            // The same chunks have been hashed before, and are all here.
             Some(sha256) => sha256,
-            None => self.hash_content(&reader, &file, progress).await?,
+            None => self.hash_content(&reader, file, progress).await?,
         };
         if claimed.is_some_and(|claimed| claimed != sha256) {
             return Err(Problem::Invalid(
-                "the SHA-256 that the shard names is not that of the file's content".into(),
+                "the SHA-256 that is named is not that of the file's content".into(),
             ));
         }
         let first_chunk = match file.terms.first() {
@@ -250,41 +323,44 @@ impl Hub {
                 chunk.map(|chunk| (term.xorb, chunk))
             }
         };
-        self.add_file(context, access, &file, sha256, first_chunk).await?;
-        Ok(is_new)
+        Ok(CheckedContent { sha256, first_chunk, replace, is_new })
     }
 
+    /// Is a file known whose xorbs are lost or damaged?
+    pub(crate) async fn is_broken(
+        &self,
+        access: &Access<Read>,
+        known: Option<&xet::File>,
+    ) -> Result<bool, Problem> {
+        match known {
+            None => Ok(false),
+            Some(known) => Ok(!self.is_whole(access, &known.terms).await?),
+        }
+    }
+
+    /// Registers a file whose content was hashed, in a transaction that the caller ends.
     pub(crate) async fn add_file(
         &self,
+        tx: &mut WriteTx,
         context: &Context,
         access: &Access<Write>,
-        file: &CheckedFile,
-        sha256: Sha256,
-        first_chunk: Option<(XetHash, XetHash)>,
+        (file, checked): (&CheckedFile, &CheckedContent),
     ) -> Result<(), Problem> {
-        let mut xorbs: Vec<XetHash> = file.terms.iter().map(|term| term.xorb).collect();
-        xorbs.sort();
-        xorbs.dedup();
+        let xorbs = xorbs_of_terms(&file.terms);
         let terms = encode_terms(&file.terms);
         let new = NewFile {
             hash: file.hash,
-            sha256: Some(sha256),
+            sha256: Some(checked.sha256),
             size: file.size,
             terms: &terms,
             xorbs: &xorbs,
-            first_chunk,
+            first_chunk: checked.first_chunk,
+            replace: checked.replace,
         };
-        let mut tx = self.write_to(context, access).await?;
-        if !xet::add_file(&mut tx, access, &new, context.now()).await? {
+        if !xet::add_file(tx, access, &new, context.now()).await? {
             return Err(bastide_xet::XetError::UnknownChunks.into());
         }
-        let event = NewEvent::new(context, Action::FileRegister)
-            .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
-            .fact("sha256", sha256.to_string())
-            .fact("xet_hash", file.hash.to_string())
-            .fact("bytes", file.size);
-        crate::crash::point("shard.before");
-        Ok(tx.commit(event).await?)
+        Ok(())
     }
 
     /// Reads a file once and hashes it.
@@ -357,19 +433,37 @@ impl Hub {
         Ok(Fetched { body, total, context, access })
     }
 
+    /// Xorbs with a chunk that somebody may build on: here, whole, and safe from collection long
+    /// enough for an upload to end.
+    pub(crate) async fn offered(
+        &self,
+        access: &Access<Read>,
+        chunk: XetHash,
+        limit: u32,
+    ) -> Result<Vec<xet::Xorb>, Problem> {
+        let fresh = self.clock.now().plus_seconds(-self.config.gc_grace_seconds.max(0) / 2);
+        let rows = xet::xorbs_with_chunk(&mut self.db.read().await?, access, chunk, fresh, limit).await?;
+        let mut here = Vec::with_capacity(rows.len());
+        for row in rows {
+            if self.is_here(&row).await? {
+                here.push(row);
+            }
+        }
+        Ok(here)
+    }
+
     /// Which xorbs of this repository hold a chunk, in the form that clients deduplicate with.
     pub async fn find_chunk(
         &self,
         access: &Access<Read>,
         chunk: XetHash,
     ) -> Result<Option<Vec<u8>>, Problem> {
-        let rows = xet::xorbs_with_chunk(&mut self.db.read().await?, access, chunk, DEDUP_XORBS).await?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let mut indexes = Vec::with_capacity(rows.len());
-        for row in rows {
+        let mut indexes = Vec::new();
+        for row in self.offered(access, chunk, DEDUP_XORBS).await? {
             indexes.push(self.xorb_index(&row.index_key).await?);
+        }
+        if indexes.is_empty() {
+            return Ok(None);
         }
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(Problem::internal)?;
@@ -377,5 +471,38 @@ impl Hub {
         let second = |at: bastide_core::Timestamp| u64::try_from(at.as_seconds()).unwrap_or(0);
         let borrowed: Vec<&XorbIndex> = indexes.iter().map(|index| &**index).collect();
         Ok(Some(shard::dedup_answer(&borrowed, &key, second(now), second(now.plus_seconds(DEDUP_SECONDS)))))
+    }
+}
+
+pub(crate) fn file_event(
+    context: &Context,
+    access: &Access<Write>,
+    file: &CheckedFile,
+    sha256: Sha256,
+) -> NewEvent {
+    repo_event(context, Action::FileRegister, access.repo_id(), &access.repo().path)
+        .fact("sha256", sha256.to_string())
+        .fact("xet_hash", file.hash.to_string())
+        .fact("bytes", file.size)
+}
+
+/// A blob, read in order from a blocking thread.
+struct StoredBytes {
+    reader: bastide_blobs::BlobReader,
+    at: u64,
+    runtime: tokio::runtime::Handle,
+}
+
+impl std::io::Read for StoredBytes {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = usize::try_from(self.reader.len() - self.at).unwrap_or(usize::MAX);
+        let len = buffer.len().min(left);
+        let bytes =
+            self.runtime.block_on(self.reader.read_at(self.at, len)).map_err(std::io::Error::other)?;
+        if let Some(buffer) = buffer.get_mut(..len) {
+            buffer.copy_from_slice(&bytes);
+        }
+        self.at += len as u64;
+        Ok(len)
     }
 }

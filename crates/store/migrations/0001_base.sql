@@ -64,6 +64,8 @@ CREATE TABLE repo (
     trending {real} NOT NULL DEFAULT 0,
     used_bytes {int} NOT NULL DEFAULT 0,
     epoch {int} NOT NULL DEFAULT 1,
+    -- One more with every move of a ref: collection sees that its walk is out of date.
+    ref_moves {int} NOT NULL DEFAULT 0,
     sdk TEXT,
     pipeline_tag TEXT,
     library TEXT,
@@ -153,6 +155,8 @@ CREATE TABLE git_commit (
     author_id {int},
     title TEXT NOT NULL,
     message TEXT NOT NULL,
+    -- Since when collection finds it reached by no ref.
+    unused_since {int},
     PRIMARY KEY (repo_id, commit_id)
 );
 
@@ -169,11 +173,13 @@ CREATE TABLE git_change (
 
 -- Large files --------------------------------------------------------------------------------
 
--- `blob_key` = hash + random suffix, new with every insertion, so that deleting an old copy can
--- never hit a new one. States: live, condemned.
+-- One row for every repository that has sent the xorb itself, with the bytes that it has sent: what
+-- it gets back never depends on what others hold. Rows whose stored bytes are equal are made to name
+-- the same blob afterwards. `blob_key` = hash + random suffix, new with every insertion, so that
+-- deleting an old copy can never hit a new one. States: live, condemned.
 CREATE TABLE xorb (
     id {id},
-    hash {blob} NOT NULL UNIQUE,
+    hash {blob} NOT NULL,
     blob_key TEXT NOT NULL,
     index_key TEXT NOT NULL,
     stored_bytes {int} NOT NULL,
@@ -181,18 +187,29 @@ CREATE TABLE xorb (
     chunks {int} NOT NULL,
     state TEXT NOT NULL DEFAULT 'live',
     state_at {int} NOT NULL,
-    created_at {int} NOT NULL
+    created_at {int} NOT NULL,
+    -- Found damaged: not offered, and replaced by the next upload of the same.
+    damaged_at {int},
+    -- Compared with the other rows of its hash.
+    compared_at {int}
 );
+CREATE INDEX xorb_by_hash ON xorb (hash);
+CREATE INDEX xorb_by_blob ON xorb (blob_key);
 CREATE INDEX xorb_by_state ON xorb (state, state_at);
+CREATE INDEX xorb_uncompared ON xorb (id) WHERE compared_at IS NULL;
 
--- Which repositories may use a xorb: the entitlement, never the knowledge of a hash.
+-- Which repositories may use a xorb: the entitlement, never the knowledge of a hash. A repository
+-- has one row of each hash at most.
 CREATE TABLE repo_xorb (
     repo_id {int} NOT NULL REFERENCES repo (id) ON DELETE CASCADE,
     xorb_id {int} NOT NULL REFERENCES xorb (id),
+    hash {blob} NOT NULL,
     origin TEXT NOT NULL,
     created_at {int} NOT NULL,
+    touched_at {int} NOT NULL,
     PRIMARY KEY (repo_id, xorb_id)
 );
+CREATE UNIQUE INDEX repo_xorb_by_hash ON repo_xorb (repo_id, hash);
 CREATE INDEX repo_xorb_by_xorb ON repo_xorb (xorb_id);
 
 CREATE TABLE xet_file (
@@ -203,7 +220,9 @@ CREATE TABLE xet_file (
     size {int} NOT NULL,
     terms {blob} NOT NULL,
     created_at {int} NOT NULL,
-    touched_at {int} NOT NULL
+    touched_at {int} NOT NULL,
+    -- Since when collection finds that no commit points at it.
+    unused_since {int}
 );
 CREATE UNIQUE INDEX xet_file_by_hash ON xet_file (repo_id, hash);
 CREATE INDEX xet_file_by_sha256 ON xet_file (repo_id, sha256);
@@ -215,13 +234,15 @@ CREATE TABLE file_xorb (
 );
 CREATE INDEX file_xorb_by_xorb ON file_xorb (xorb_id);
 
--- Chunks that may be offered for deduplication (about one in a thousand).
+-- Chunks that a repository may be offered for deduplication (about one in a thousand).
 CREATE TABLE dedup_chunk (
+    repo_id {int} NOT NULL,
     chunk {blob} NOT NULL,
-    xorb_id {int} NOT NULL REFERENCES xorb (id) ON DELETE CASCADE,
-    PRIMARY KEY (chunk, xorb_id)
+    xorb_id {int} NOT NULL,
+    PRIMARY KEY (repo_id, chunk, xorb_id),
+    FOREIGN KEY (repo_id, xorb_id) REFERENCES repo_xorb (repo_id, xorb_id) ON DELETE CASCADE
 );
-CREATE INDEX dedup_chunk_by_xorb ON dedup_chunk (xorb_id);
+CREATE INDEX dedup_chunk_by_xorb ON dedup_chunk (repo_id, xorb_id);
 
 -- LFS multipart uploads under way.
 CREATE TABLE lfs_upload (
@@ -244,6 +265,16 @@ CREATE TABLE lfs_part (
     terms {blob} NOT NULL,
     PRIMARY KEY (upload_id, number)
 );
+
+-- What the parts are made of: kept as long as their upload lives.
+CREATE TABLE lfs_part_xorb (
+    upload_id {int} NOT NULL,
+    number {int} NOT NULL,
+    xorb_id {int} NOT NULL REFERENCES xorb (id) ON DELETE CASCADE,
+    PRIMARY KEY (upload_id, number, xorb_id),
+    FOREIGN KEY (upload_id, number) REFERENCES lfs_part (upload_id, number) ON DELETE CASCADE
+);
+CREATE INDEX lfs_part_xorb_by_xorb ON lfs_part_xorb (xorb_id);
 
 -- The book -----------------------------------------------------------------------------------
 

@@ -85,6 +85,10 @@ impl Reader {
         self.0.as_mut().ok_or(StoreError::Cancelled)
     }
 
+    pub(crate) const fn is_sqlite(&self) -> bool {
+        matches!(self.0, Some(Connection::Sqlite(_)))
+    }
+
     /// All rows of a statement that touches few of them.
     pub(crate) async fn all(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
         match self.connection()? {

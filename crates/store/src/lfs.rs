@@ -1,6 +1,6 @@
 //! LFS uploads in parts, while they are under way.
 
-use bastide_core::{Sha256, Timestamp, id::RowId};
+use bastide_core::{Sha256, Timestamp, XetHash, id::RowId};
 
 use crate::db::{Reader, WriteTx};
 use crate::permit::{Access, Includes, Write};
@@ -60,20 +60,29 @@ pub async fn upload<L: Includes<Write>>(
     Ok(Some(Upload { id: row.get(0)?, oid: row.get(1)?, size: row.get(2)?, part_bytes: row.get(3)? }))
 }
 
-/// Adds a part, in place of one that came before under its number.
+/// Adds a part, in place of one that came before under its number. False when the upload has
+/// ended, or when one of the part's xorbs is not this repository's any more.
 pub async fn add_part<L: Includes<Write>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     upload: RowId,
     part: &Part,
-) -> Result<(), StoreError> {
-    let sql = "INSERT INTO lfs_part (upload_id, number, size, etag, terms) \
-        SELECT id, $1, $2, $3, $4 FROM lfs_upload WHERE id = $5 AND repo_id = $6 \
-        ON CONFLICT (upload_id, number) DO UPDATE \
-        SET size = excluded.size, etag = excluded.etag, terms = excluded.terms";
-    let params = values![part.number, part.size, &part.etag, part.terms.as_slice(), upload, access.repo_id()];
+    (xorbs, now): (&[XetHash], Timestamp),
+) -> Result<bool, StoreError> {
+    if self::upload(tx, access, upload, now).await?.is_none() {
+        return Ok(false);
+    }
+    let sql = "DELETE FROM lfs_part WHERE upload_id = $1 AND number = $2";
+    tx.execute(sql, values![upload, part.number]).await?;
+    let sql = "INSERT INTO lfs_part (upload_id, number, size, etag, terms) VALUES ($1, $2, $3, $4, $5)";
+    let params = values![upload, part.number, part.size, &part.etag, part.terms.as_slice()];
     tx.execute(sql, params).await?;
-    Ok(())
+    for hash in xorbs {
+        let Some(xorb) = crate::xet::use_xorb(tx, access, *hash, now).await? else { return Ok(false) };
+        let sql = "INSERT INTO lfs_part_xorb (upload_id, number, xorb_id) VALUES ($1, $2, $3)";
+        tx.execute(sql, values![upload, part.number, xorb]).await?;
+    }
+    Ok(true)
 }
 
 /// The parts of an upload, in order.

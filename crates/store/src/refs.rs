@@ -1,7 +1,7 @@
 //! Refs: the truth about where branches, tags and pull requests stand. Moved by
 //! compare-and-swap inside the transaction that also writes the event.
 
-use bastide_core::{Oid, RefName, Timestamp};
+use bastide_core::{Oid, RefName, RepoId, Timestamp};
 
 use crate::db::{Reader, Row, Value, WriteTx};
 use crate::gate::parse;
@@ -115,5 +115,27 @@ pub async fn swap<L: Includes<Write>>(
             tx.execute(sql, values![repo, name, old]).await?
         }
     };
+    if changed > 0 {
+        // A walk for collection that began before this is out of date.
+        tx.execute("UPDATE repo SET ref_moves = ref_moves + 1 WHERE id = $1", values![repo]).await?;
+        if let Some(new) = new {
+            take_back(tx, repo, new.commit).await?;
+        }
+    }
     Ok(changed > 0)
+}
+
+/// A ref goes to a commit that collection had found unused: the grace of all that it may bring back
+/// begins anew.
+async fn take_back(tx: &mut WriteTx, repo: RepoId, commit: Oid) -> Result<(), StoreError> {
+    let sql = "SELECT 1 FROM git_commit WHERE repo_id = $1 AND commit_id = $2 AND unused_since IS NOT NULL";
+    if tx.one(sql, values![repo, commit]).await?.is_none() {
+        return Ok(());
+    }
+    for table in ["git_commit", "xet_file"] {
+        let sql =
+            format!("UPDATE {table} SET unused_since = NULL WHERE repo_id = $1 AND unused_since IS NOT NULL");
+        tx.execute(&sql, values![repo]).await?;
+    }
+    Ok(())
 }

@@ -16,9 +16,12 @@ pub struct Xorb {
     pub index_key: String,
     pub stored_bytes: u64,
     pub raw_bytes: u64,
+    /// A check found its stored bytes to be wrong.
+    pub damaged: bool,
 }
 
-const XORB: &str = "x.id, x.hash, x.blob_key, x.index_key, x.stored_bytes, x.raw_bytes";
+const XORB: &str =
+    "x.id, x.hash, x.blob_key, x.index_key, x.stored_bytes, x.raw_bytes, x.damaged_at IS NOT NULL";
 
 fn xorb(row: &Row) -> Result<Xorb, StoreError> {
     Ok(Xorb {
@@ -28,6 +31,7 @@ fn xorb(row: &Row) -> Result<Xorb, StoreError> {
         index_key: row.get(3)?,
         stored_bytes: row.get(4)?,
         raw_bytes: row.get(5)?,
+        damaged: row.get(6)?,
     })
 }
 
@@ -38,7 +42,7 @@ pub async fn xorb_of<L: Includes<Read>>(
     hash: XetHash,
 ) -> Result<Option<Xorb>, StoreError> {
     let sql = format!(
-        "SELECT {XORB} FROM xorb x JOIN repo_xorb r ON r.xorb_id = x.id WHERE x.hash = $1 AND r.repo_id = $2"
+        "SELECT {XORB} FROM repo_xorb r JOIN xorb x ON x.id = r.xorb_id WHERE r.hash = $1 AND r.repo_id = $2"
     );
     read.one(&sql, values![hash, access.repo_id()]).await?.map(|row| xorb(&row)).transpose()
 }
@@ -52,84 +56,147 @@ pub struct NewXorb<'a> {
     pub raw_bytes: u64,
     pub chunks: u32,
     pub eligible: &'a [XetHash],
+    /// The blob of this repository's own copy, when that was found to be lost or damaged.
+    pub replaces: Option<&'a str>,
 }
 
 /// What became of a xorb that was received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
-    /// Its bytes are new to this hub.
-    New,
-    /// Another repository had it: the new bytes are not needed.
+    /// It is new to this repository.
+    New(RowId),
+    /// This repository has it: the new bytes are not needed.
     Known,
+    /// This repository's copy was bad and the new bytes took its place. What is named here is in no
+    /// row any more.
+    Replaced { unused: Vec<String> },
 }
 
-/// Notes that a writer of this repository has sent all of a xorb's bytes.
+/// Notes that a writer of this repository has sent all of a xorb's bytes. Looks at this repository
+/// alone: what others hold changes nothing.
 pub async fn receive_xorb<L: Includes<Write>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     new: &NewXorb<'_>,
     now: Timestamp,
 ) -> Result<Received, StoreError> {
-    let known = tx.one("SELECT id FROM xorb WHERE hash = $1", values![new.hash]).await?;
-    let (id, received) = match known {
-        Some(row) => {
-            let id: RowId = row.get(0)?;
-            // One that was about to be removed is wanted again.
-            let sql = "UPDATE xorb SET state = 'live', state_at = $1 WHERE id = $2 AND state <> 'live'";
-            tx.execute(sql, values![now, id]).await?;
-            (id, Received::Known)
-        }
-        None => (insert_xorb(tx, new, now).await?, Received::New),
+    let Some(known) = use_xorb(tx, access, new.hash, now).await? else {
+        return Ok(Received::New(insert_xorb(tx, access.repo_id(), new, now).await?));
     };
-    entitle(tx, access.repo_id(), id, "upload", now).await?;
-    Ok(received)
+    let sql = "SELECT blob_key, index_key FROM xorb WHERE id = $1";
+    let row = tx.one(sql, values![known]).await?;
+    let row = row.ok_or_else(|| StoreError::Corrupt("a right to no xorb".into()))?;
+    let (blob, index): (String, String) = (row.get(0)?, row.get(1)?);
+    if new.replaces != Some(blob.as_str()) {
+        return Ok(Received::Known);
+    }
+    let sql = "UPDATE xorb SET blob_key = $1, index_key = $2, stored_bytes = $3, raw_bytes = $4, chunks = $5, \
+        damaged_at = NULL, compared_at = NULL WHERE id = $6";
+    let params = values![new.blob_key, new.index_key, new.stored_bytes, new.raw_bytes, new.chunks, known];
+    tx.execute(sql, params).await?;
+    Ok(Received::Replaced { unused: unnamed(tx, blob, index).await? })
 }
 
-async fn insert_xorb(tx: &mut WriteTx, new: &NewXorb<'_>, now: Timestamp) -> Result<RowId, StoreError> {
+/// Which of a xorb's blobs no row names.
+pub(crate) async fn unnamed(
+    tx: &mut WriteTx,
+    blob: String,
+    index: String,
+) -> Result<Vec<String>, StoreError> {
+    let named = tx.one("SELECT 1 FROM xorb WHERE blob_key = $1 LIMIT 1", values![&blob]).await?.is_some();
+    Ok(if named { Vec::new() } else { vec![blob, index] })
+}
+
+async fn insert_xorb(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    new: &NewXorb<'_>,
+    now: Timestamp,
+) -> Result<RowId, StoreError> {
     let id = RowId::new(now);
     let sql = "INSERT INTO xorb (id, hash, blob_key, index_key, stored_bytes, raw_bytes, chunks, state_at, created_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
     let params =
         values![id, new.hash, new.blob_key, new.index_key, new.stored_bytes, new.raw_bytes, new.chunks, now];
     tx.execute(sql, params).await?;
+    let sql = "INSERT INTO repo_xorb (repo_id, xorb_id, hash, origin, created_at, touched_at) \
+        VALUES ($1, $2, $3, 'upload', $4, $4)";
+    tx.execute(sql, values![repo, id, new.hash, now]).await?;
     for chunk in new.eligible {
-        add_dedup_chunk(tx, *chunk, id).await?;
+        add_dedup_chunk(tx, repo, *chunk, id).await?;
     }
     Ok(id)
 }
 
-async fn add_dedup_chunk(tx: &mut WriteTx, chunk: XetHash, xorb: RowId) -> Result<(), StoreError> {
-    let sql =
-        "INSERT INTO dedup_chunk (chunk, xorb_id) VALUES ($1, $2) ON CONFLICT (chunk, xorb_id) DO NOTHING";
-    tx.execute(sql, values![chunk, xorb]).await?;
-    Ok(())
-}
-
-async fn entitle(
+async fn add_dedup_chunk(
     tx: &mut WriteTx,
     repo: RepoId,
+    chunk: XetHash,
     xorb: RowId,
-    origin: &str,
-    now: Timestamp,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO repo_xorb (repo_id, xorb_id, origin, created_at) VALUES ($1, $2, $3, $4) \
-        ON CONFLICT (repo_id, xorb_id) DO NOTHING";
-    tx.execute(sql, values![repo, xorb, origin, now]).await?;
+    let sql = "INSERT INTO dedup_chunk (repo_id, chunk, xorb_id) VALUES ($1, $2, $3) \
+        ON CONFLICT (repo_id, chunk, xorb_id) DO NOTHING";
+    tx.execute(sql, values![repo, chunk, xorb]).await?;
     Ok(())
 }
 
-/// Xorbs with a chunk, in this repository.
+/// This repository's row of a xorb, which is wanted as of now: collection leaves it alone for its
+/// grace. `None` when the repository may not use it.
+pub(crate) async fn use_xorb<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    hash: XetHash,
+    now: Timestamp,
+) -> Result<Option<RowId>, StoreError> {
+    let sql = "UPDATE repo_xorb SET touched_at = $1 WHERE repo_id = $2 AND hash = $3 RETURNING xorb_id";
+    tx.one(sql, values![now, access.repo_id(), hash]).await?.map(|row| row.get(0)).transpose()
+}
+
+/// Takes back xorbs that were received for a file that then was refused, where nothing has come to
+/// use them. Answers the blobs that no row names any more.
+pub async fn forget_xorbs<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    ids: &[RowId],
+) -> Result<Vec<String>, StoreError> {
+    let repo = access.repo_id();
+    let mut unused = Vec::new();
+    for id in ids {
+        let sql = "DELETE FROM repo_xorb WHERE repo_id = $1 AND xorb_id = $2 \
+            AND NOT EXISTS (SELECT 1 FROM file_xorb f WHERE f.xorb_id = $2) \
+            AND NOT EXISTS (SELECT 1 FROM lfs_part_xorb p WHERE p.xorb_id = $2)";
+        if tx.execute(sql, values![repo, *id]).await? == 0 {
+            continue;
+        }
+        let sql = "DELETE FROM xorb WHERE id = $1 \
+            AND NOT EXISTS (SELECT 1 FROM repo_xorb r WHERE r.xorb_id = $1) RETURNING blob_key, index_key";
+        if let Some(row) = tx.one(sql, values![*id]).await? {
+            unused.extend(unnamed(tx, row.get(0)?, row.get(1)?).await?);
+        }
+    }
+    // Clients may have been offered them meanwhile: their memory of that is void.
+    tx.execute("UPDATE repo SET epoch = epoch + 1 WHERE id = $1", values![repo]).await?;
+    Ok(unused)
+}
+
+/// Xorbs of this repository with a chunk that may be offered: whole as far as is known, and safe from
+/// collection for a while, because a file in use has them or because they were wanted since `fresh`.
 pub async fn xorbs_with_chunk<L: Includes<Read>>(
     read: &mut Reader,
     access: &Access<L>,
     chunk: XetHash,
+    fresh: Timestamp,
     limit: u32,
 ) -> Result<Vec<Xorb>, StoreError> {
     let sql = format!(
         "SELECT {XORB} FROM dedup_chunk d JOIN xorb x ON x.id = d.xorb_id \
-         JOIN repo_xorb r ON r.xorb_id = x.id AND r.repo_id = $2 WHERE d.chunk = $1 LIMIT $3"
+         JOIN repo_xorb r ON r.repo_id = d.repo_id AND r.xorb_id = d.xorb_id \
+         WHERE d.repo_id = $1 AND d.chunk = $2 AND x.damaged_at IS NULL AND (r.touched_at >= $3 \
+         OR EXISTS (SELECT 1 FROM file_xorb f JOIN xet_file t ON t.id = f.file_id \
+             WHERE f.xorb_id = d.xorb_id AND t.repo_id = $1 AND t.unused_since IS NULL)) \
+         ORDER BY d.xorb_id DESC LIMIT $4"
     );
-    let rows = read.all(&sql, values![chunk, access.repo_id(), limit]).await?;
+    let rows = read.all(&sql, values![access.repo_id(), chunk, fresh, limit]).await?;
     rows.iter().map(xorb).collect()
 }
 
@@ -141,9 +208,13 @@ pub struct File {
     pub sha256: Option<Sha256>,
     pub size: u64,
     pub terms: Vec<u8>,
+    pub touched_at: Timestamp,
+    /// Collection has found that no commit points at it.
+    pub unused: bool,
 }
 
-const FILE: &str = "SELECT id, hash, sha256, size, terms FROM xet_file WHERE repo_id = $1";
+const FILE: &str = "SELECT id, hash, sha256, size, terms, touched_at, unused_since IS NOT NULL \
+    FROM xet_file WHERE repo_id = $1";
 
 fn file(row: &Row) -> Result<File, StoreError> {
     Ok(File {
@@ -152,6 +223,8 @@ fn file(row: &Row) -> Result<File, StoreError> {
         sha256: row.get(2)?,
         size: row.get(3)?,
         terms: row.get(4)?,
+        touched_at: row.get(5)?,
+        unused: row.get(6)?,
     })
 }
 
@@ -204,6 +277,8 @@ pub struct NewFile<'a> {
     pub xorbs: &'a [XetHash],
     /// The first chunk of the file, by which others look for it.
     pub first_chunk: Option<(XetHash, XetHash)>,
+    /// Put these terms in the place of those that are known, which do not give the file any more.
+    pub replace: bool,
 }
 
 /// Registers a file. False when one of its xorbs is not this repository's any more: collection
@@ -214,42 +289,60 @@ pub async fn add_file<L: Includes<Write>>(
     new: &NewFile<'_>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let repo = access.repo_id();
     let mut xorbs = Vec::with_capacity(new.xorbs.len());
     for hash in new.xorbs {
-        let sql = "SELECT x.id FROM xorb x JOIN repo_xorb r ON r.xorb_id = x.id WHERE x.hash = $1 AND r.repo_id = $2";
-        let Some(row) = tx.one(sql, values![*hash, repo]).await? else { return Ok(false) };
-        let id: RowId = row.get(0)?;
-        let sql = "UPDATE xorb SET state = 'live', state_at = $1 WHERE id = $2 AND state <> 'live'";
-        tx.execute(sql, values![now, id]).await?;
+        let Some(id) = use_xorb(tx, access, *hash, now).await? else { return Ok(false) };
         if let Some((_, chunk)) = new.first_chunk.filter(|(xorb, _)| xorb == hash) {
-            add_dedup_chunk(tx, chunk, id).await?;
+            add_dedup_chunk(tx, access.repo_id(), chunk, id).await?;
         }
         xorbs.push(id);
     }
-    let sql = "INSERT INTO xet_file (id, repo_id, hash, sha256, size, terms, created_at, touched_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (repo_id, hash) DO UPDATE \
-        SET touched_at = excluded.touched_at, sha256 = COALESCE(xet_file.sha256, excluded.sha256) RETURNING id";
-    let params = values![RowId::new(now), repo, new.hash, new.sha256, new.size, new.terms, now];
-    let row =
-        tx.one(sql, params).await?.ok_or_else(|| StoreError::Corrupt("a file was not stored".into()))?;
-    let file: RowId = row.get(0)?;
-    for xorb in xorbs {
-        let sql = "INSERT INTO file_xorb (file_id, xorb_id) VALUES ($1, $2) ON CONFLICT (file_id, xorb_id) DO NOTHING";
-        tx.execute(sql, values![file, xorb]).await?;
+    if let Some(file) = file_row(tx, access.repo_id(), new, now).await? {
+        for xorb in xorbs {
+            let sql = "INSERT INTO file_xorb (file_id, xorb_id) VALUES ($1, $2)";
+            tx.execute(sql, values![file, xorb]).await?;
+        }
     }
     Ok(true)
 }
 
-/// Notes that a commit is about to point at a file, so that collection leaves it alone. False when
-/// it has taken the file already.
+/// Writes the row of a file. Its id, when its xorbs have to be written as well.
+async fn file_row(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    new: &NewFile<'_>,
+    now: Timestamp,
+) -> Result<Option<RowId>, StoreError> {
+    let sql = "UPDATE xet_file SET touched_at = $1, unused_since = NULL, sha256 = COALESCE(sha256, $2) \
+        WHERE repo_id = $3 AND hash = $4 RETURNING id";
+    let known = tx.one(sql, values![now, new.sha256, repo, new.hash]).await?;
+    let known: Option<RowId> = known.map(|row| row.get(0)).transpose()?;
+    match known {
+        Some(_) if !new.replace => Ok(None),
+        Some(id) => {
+            tx.execute("DELETE FROM file_xorb WHERE file_id = $1", values![id]).await?;
+            tx.execute("UPDATE xet_file SET terms = $1 WHERE id = $2", values![new.terms, id]).await?;
+            Ok(Some(id))
+        }
+        None => {
+            let id = RowId::new(now);
+            let sql = "INSERT INTO xet_file (id, repo_id, hash, sha256, size, terms, created_at, touched_at) \
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
+            tx.execute(sql, values![id, repo, new.hash, new.sha256, new.size, new.terms, now]).await?;
+            Ok(Some(id))
+        }
+    }
+}
+
+/// Notes that a file is wanted (a commit is about to point at it, a client was told that it is here),
+/// so that collection leaves it alone. False when it has taken the file already.
 pub async fn touch_file<L: Includes<Write>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     sha256: Sha256,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let sql = "UPDATE xet_file SET touched_at = $1 WHERE repo_id = $2 AND sha256 = $3";
+    let sql = "UPDATE xet_file SET touched_at = $1, unused_since = NULL WHERE repo_id = $2 AND sha256 = $3";
     Ok(tx.execute(sql, values![now, access.repo_id(), sha256]).await? > 0)
 }
 
@@ -263,9 +356,16 @@ pub async fn copy_file<L: Includes<Read>>(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let Some(file) = file_by_sha256(tx, from, sha256).await? else { return Ok(false) };
-    let sql = "INSERT INTO repo_xorb (repo_id, xorb_id, origin, created_at) \
-        SELECT $1, xorb_id, 'copy', $2 FROM file_xorb WHERE file_id = $3 ON CONFLICT (repo_id, xorb_id) DO NOTHING";
-    tx.execute(sql, values![to.repo_id(), now, file.id]).await?;
+    // Where the other repository has sent the same xorb itself, its own is as good.
+    let sql = "INSERT INTO repo_xorb (repo_id, xorb_id, hash, origin, created_at, touched_at) \
+        SELECT $1, r.xorb_id, r.hash, 'copy', $2, $2 FROM file_xorb f \
+        JOIN repo_xorb r ON r.repo_id = $3 AND r.xorb_id = f.xorb_id WHERE f.file_id = $4 ON CONFLICT DO NOTHING";
+    tx.execute(sql, values![to.repo_id(), now, from.repo_id(), file.id]).await?;
+    let sql = "INSERT INTO dedup_chunk (repo_id, chunk, xorb_id) \
+        SELECT r.repo_id, d.chunk, d.xorb_id FROM file_xorb f \
+        JOIN dedup_chunk d ON d.repo_id = $2 AND d.xorb_id = f.xorb_id \
+        JOIN repo_xorb r ON r.repo_id = $1 AND r.xorb_id = d.xorb_id WHERE f.file_id = $3 ON CONFLICT DO NOTHING";
+    tx.execute(sql, values![to.repo_id(), from.repo_id(), file.id]).await?;
     let sql = "SELECT x.hash FROM file_xorb f JOIN xorb x ON x.id = f.xorb_id WHERE f.file_id = $1";
     let rows = tx.all(sql, values![file.id]).await?;
     let xorbs = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<XetHash>, _>>()?;
@@ -276,6 +376,7 @@ pub async fn copy_file<L: Includes<Read>>(
         terms: &file.terms,
         xorbs: &xorbs,
         first_chunk: None,
+        replace: false,
     };
     add_file(tx, to, &new, now).await
 }

@@ -51,12 +51,19 @@ impl Tampered {
     pub fn undo(self) {
         let connection = rusqlite::Connection::open(&self.database).expect("the database");
         let backup = self.backup.display();
-        let sql = format!(
-            "ATTACH '{backup}' AS saved; BEGIN; DELETE FROM event; INSERT INTO event SELECT * FROM saved.event; \
-             DELETE FROM checkpoint; INSERT INTO checkpoint SELECT * FROM saved.checkpoint; \
-             DELETE FROM ledger_node; INSERT INTO ledger_node SELECT * FROM saved.ledger_node; COMMIT; DETACH saved"
-        );
-        connection.execute_batch(&sql).expect("the backup goes back");
+        connection.execute_batch(&format!("ATTACH '{backup}' AS saved")).expect("the backup opens");
+        let sql = "SELECT name FROM saved.sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%' \
+            AND name NOT LIKE 'sqlite%'";
+        let mut names = connection.prepare(sql).expect("the tables");
+        let names = names.query_map([], |row| row.get::<_, String>(0)).expect("the tables");
+        let mut sql = "PRAGMA foreign_keys = OFF; BEGIN;".to_owned();
+        for name in names {
+            let name = name.expect("a table");
+            sql.push_str(&format!(
+                "DELETE FROM main.{name}; INSERT INTO main.{name} SELECT * FROM saved.{name};"
+            ));
+        }
+        connection.execute_batch(&format!("{sql} COMMIT")).expect("the backup goes back");
     }
 }
 
@@ -142,6 +149,12 @@ impl TestHub {
             }
         }
         undo
+    }
+
+    /// A number from the database, behind the hub's back.
+    pub fn count(&self, sql: &str) -> i64 {
+        let connection = rusqlite::Connection::open(self.data().join("bastide.db")).expect("the database");
+        connection.query_row(sql, [], |row| row.get(0)).expect("a number")
     }
 
     pub fn data(&self) -> &Path {

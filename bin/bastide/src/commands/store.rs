@@ -27,21 +27,27 @@ pub async fn gc(location: &Location, args: GcArgs) -> anyhow::Result<ExitCode> {
     let progress = Progress::new();
     let done = hub.collect(&context, |done, all| progress.show("repositories", done, all)).await?;
     drop(progress);
-    let value = json!({ "repos": done.repos, "dropped": done.dropped, "condemned": done.condemned,
-        "removedXorbs": done.removed_xorbs, "removedBlobs": done.removed_blobs, "freedBytes": done.freed_bytes });
+    let good = done.problems.is_empty();
+    let value = json!({ "repos": done.repos, "marked": done.marked, "dropped": done.dropped,
+        "uploads": done.uploads, "busy": done.busy, "condemned": done.condemned, "removedXorbs": done.removed_xorbs,
+        "removedBlobs": done.removed_blobs, "freedBytes": done.freed_bytes, "problems": done.problems });
     output::print(args.json, &value, || {
+        let lines: String = done.problems.iter().map(|problem| format!("{problem}\n")).collect();
         format!(
-            "{} repositories: {} unused rows dropped, {} xorbs condemned, {} xorbs and {} other blobs removed, \
-             {} bytes freed",
+            "{lines}{} repositories ({} too busy, left for the next time): {} things marked as unused, {} that were marked before dropped, \
+             {} uploads ended, {} xorbs condemned, {} xorbs and {} other blobs removed, {} bytes freed",
             done.repos,
+            done.busy,
+            done.marked,
             done.dropped,
+            done.uploads,
             done.condemned,
             done.removed_xorbs,
             done.removed_blobs,
             done.freed_bytes
         )
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 pub async fn fsck(location: &Location, args: FsckArgs) -> anyhow::Result<ExitCode> {
@@ -51,12 +57,18 @@ pub async fn fsck(location: &Location, args: FsckArgs) -> anyhow::Result<ExitCod
     drop(progress);
     let good = done.problems.is_empty();
     let value = json!({ "repos": done.repos, "packs": done.packs, "xorbs": done.xorbs, "files": done.files,
-        "problems": done.problems });
+        "orphans": done.orphans, "orphanBytes": done.orphan_bytes, "problems": done.problems });
     output::print(args.json, &value, || {
         let lines: String = done.problems.iter().map(|problem| format!("{problem}\n")).collect();
         let verdict = if good { "all is well" } else { "SOMETHING IS WRONG" };
         let (repos, packs, xorbs, files) = (done.repos, done.packs, done.xorbs, done.files);
-        format!("{lines}{repos} repositories, {packs} packs, {xorbs} xorbs, {files} large files: {verdict}")
+        let orphans = match done.orphans {
+            0 => String::new(),
+            count => format!("{count} blobs ({} bytes) that no row names, for gc\n", done.orphan_bytes),
+        };
+        format!(
+            "{lines}{orphans}{repos} repositories, {packs} packs, {xorbs} xorbs, {files} large files: {verdict}"
+        )
     })?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -9,6 +9,7 @@ mod connection;
 mod copies;
 mod facts;
 mod journal;
+mod large;
 mod laws;
 mod list;
 mod making;

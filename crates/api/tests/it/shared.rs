@@ -37,6 +37,8 @@ async fn a_whole_life_on_postgresql_and_a_bucket() {
     commit(&ann, "ann/m", &[delete("dropped.bin")]).await.expect(200);
     ann.post("/api/models/ann/m/super-squash/main", json!({})).await.expect(200);
     hub.advance_seconds(100_000);
+    assert!(hub.hub.collect(&hub.operator(), |_, _| {}).await.unwrap().marked > 0);
+    hub.advance_seconds(100_000);
     assert_eq!(hub.hub.collect(&hub.operator(), |_, _| {}).await.unwrap().condemned, 1);
     hub.advance_seconds(100_000);
     assert_eq!(hub.hub.collect(&hub.operator(), |_, _| {}).await.unwrap().removed_xorbs, 1);

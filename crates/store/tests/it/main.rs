@@ -55,7 +55,6 @@ on_both!(
     read_records_count_once,
     packs_commits_and_short_ids,
     the_ledger_grows_without_gaps,
-    collection_has_two_phases,
     uploads_in_parts_are_their_repositorys_and_end,
     old_paths_lead_to_moved_repositories,
     metadata_and_times_are_kept,
@@ -64,6 +63,11 @@ on_both!(
     files_are_found_in_their_own_repository,
     refs_clash_where_git_needs_a_file_and_a_folder,
     a_copy_takes_the_words_and_the_gate,
+    what_goes_was_marked_a_grace_before,
+    xorbs_that_nobody_may_use_are_condemned_and_removed_with_their_own_blobs,
+    a_bad_copy_is_replaced_and_a_good_one_is_not,
+    a_right_lasts_as_long_as_an_upload_in_parts_that_needs_it,
+    a_moving_ref_voids_a_walk_and_takes_marks_off,
 );
 
 /// A fresh database of its own for one test.

@@ -22,10 +22,10 @@ pub async fn uploads_in_parts_are_their_repositorys_and_end(db: &Db) {
     let mut tx = db.write().await.unwrap();
     lfs::begin(&mut tx, &one, &upload, NOW, NOW.plus_days(1)).await.unwrap();
     for (number, etag) in [(2, "b"), (1, "a"), (2, "again")] {
-        lfs::add_part(&mut tx, &one, id, &part(number, etag)).await.unwrap();
+        assert!(lfs::add_part(&mut tx, &one, id, &part(number, etag), (&[], NOW)).await.unwrap());
     }
     // Not into somebody else's upload.
-    lfs::add_part(&mut tx, &two, id, &part(3, "foreign")).await.unwrap();
+    assert!(!lfs::add_part(&mut tx, &two, id, &part(3, "foreign"), (&[], NOW)).await.unwrap());
     tx.commit(event()).await.unwrap();
 
     let mut read = db.read().await.unwrap();

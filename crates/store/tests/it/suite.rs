@@ -6,20 +6,21 @@ use std::sync::Arc;
 pub use crate::rows::*;
 use bastide_core::id::RowId;
 use bastide_core::{
-    Clock, Name, NamespaceId, Oid, RefName, RepoId, RepoKind, RepoPath, Role, Sha256, Timestamp, TokenId,
+    Clock, Name, NamespaceId, Oid, RefName, RepoId, RepoKind, RepoPath, Sha256, Timestamp, TokenId,
     TokenRole, Visibility, XetHash,
 };
 use bastide_ledger::context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::accounts::{self, NewNamespace, NewToken};
+use bastide_store::collect::Step;
 use bastide_store::jobs::{self, NewJob};
 use bastide_store::lists::{Cursor, ListQuery, Sort};
-use bastide_store::permit::{self, Access, Admin, Gated, Namespace, Read, Repo, Write};
+use bastide_store::permit::{self, Access, Admin, Gated, Namespace, Repo, Write};
 use bastide_store::reads::{self, ReadRow};
 use bastide_store::refs::{self, Target};
 use bastide_store::repos::{self, MetadataRow, NewRepo};
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
-use bastide_store::{Db, StoreError, collect, gate, git, ledger, lists, related, search};
+use bastide_store::{Db, StoreError, collect, gate, git, ledger, lfs, lists, related, search};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -341,18 +342,26 @@ pub async fn what_leads_to_a_model_is_told_to_who_may_see_it(db: &Db) {
     }
 }
 
-pub(crate) async fn send_xorb(db: &Db, access: &Access<Write>, n: u8, key: &str) -> Received {
-    let new = NewXorb {
+fn new_xorb<'a>(n: u8, key: &'a str, eligible: &'a [XetHash]) -> NewXorb<'a> {
+    NewXorb {
         hash: XetHash::from_bytes([n; 32]),
         blob_key: key,
         index_key: key,
         stored_bytes: 10,
         raw_bytes: 10,
         chunks: 1,
-        eligible: &[XetHash::from_bytes([n + 100; 32])],
-    };
+        eligible,
+        replaces: None,
+    }
+}
+
+pub(crate) async fn send_xorb(db: &Db, access: &Access<Write>, n: u8, key: &str) -> Received {
+    receive(db, access, &new_xorb(n, key, &[XetHash::from_bytes([n + 100; 32])])).await
+}
+
+async fn receive(db: &Db, access: &Access<Write>, new: &NewXorb<'_>) -> Received {
     let mut tx = db.write().await.unwrap();
-    let received = xet::receive_xorb(&mut tx, access, &new, NOW).await.unwrap();
+    let received = xet::receive_xorb(&mut tx, access, new, NOW).await.unwrap();
     tx.commit(event()).await.unwrap();
     received
 }
@@ -365,6 +374,7 @@ pub(crate) async fn add_file(db: &Db, access: &Access<Write>, n: u8, xorbs: &[Xe
         terms: b"terms",
         xorbs,
         first_chunk: None,
+        replace: false,
     };
     let mut tx = db.write().await.unwrap();
     let added = xet::add_file(&mut tx, access, &new, NOW).await.unwrap();
@@ -379,20 +389,21 @@ pub async fn entitlements_decide_about_xorbs_and_files(db: &Db) {
     let one = repo(db, &ann, "one", Visibility::Private).await.lower::<Write>();
     let two = repo(db, &ann, "two", Visibility::Private).await.lower::<Write>();
     let hash = XetHash::from_bytes([1; 32]);
-    assert_eq!(send_xorb(db, &one, 1, "first").await, Received::New);
+    assert!(matches!(send_xorb(db, &one, 1, "first").await, Received::New(_)));
     assert!(!add_file(db, &two, 9, &[hash]).await, "another repository's xorb");
     assert!(add_file(db, &one, 9, &[hash]).await);
     assert!(add_file(db, &one, 9, &[hash]).await, "again is no error");
     let mut read = db.read().await.unwrap();
     assert!(xet::xorb_of(&mut read, &two, hash).await.unwrap().is_none());
     let chunk = XetHash::from_bytes([101; 32]);
-    assert!(xet::xorbs_with_chunk(&mut read, &two, chunk, 9).await.unwrap().is_empty());
-    assert_eq!(xet::xorbs_with_chunk(&mut read, &one, chunk, 9).await.unwrap().len(), 1);
+    assert!(xet::xorbs_with_chunk(&mut read, &two, chunk, NOW, 9).await.unwrap().is_empty());
+    assert_eq!(xet::xorbs_with_chunk(&mut read, &one, chunk, NOW, 9).await.unwrap().len(), 1);
     drop(read);
-    // The second to send the bytes gets the right, not a second copy.
-    assert_eq!(send_xorb(db, &two, 1, "second").await, Received::Known);
+    // Who sends the bytes gets back his own, whatever others have.
+    assert!(matches!(send_xorb(db, &two, 1, "second").await, Received::New(_)));
+    assert_eq!(send_xorb(db, &two, 1, "third").await, Received::Known);
     let found = xet::xorb_of(&mut db.read().await.unwrap(), &two, hash).await.unwrap().unwrap();
-    assert_eq!(found.blob_key, "first");
+    assert_eq!(found.blob_key, "second");
     let sha256 = Sha256::from_bytes([9; 32]);
     let mut read = db.read().await.unwrap();
     assert!(xet::file_hash(&mut read, &two, sha256).await.unwrap().is_none());
@@ -509,7 +520,18 @@ pub async fn the_ledger_grows_without_gaps(db: &Db) {
     assert_eq!(tree.size(), 37);
 }
 
-pub async fn collection_has_two_phases(db: &Db) {
+/// Takes collection's steps for everything that is not in `used`, as of `now` with a grace of a day.
+async fn take(db: &Db, admin: &Access<Admin>, steps: &[Step], now: Timestamp) -> Vec<bool> {
+    let mut tx = db.write().await.unwrap();
+    let mut took = Vec::new();
+    for step in steps {
+        took.push(collect::take(&mut tx, admin, *step, (now, now.plus_days(-1))).await.unwrap());
+    }
+    tx.commit(event()).await.unwrap();
+    took
+}
+
+pub async fn what_goes_was_marked_a_grace_before(db: &Db) {
     let ann = user(db, "ann").await;
     let admin = repo(db, &ann, "m", Visibility::Private).await;
     let access = admin.lower::<Write>();
@@ -517,36 +539,157 @@ pub async fn collection_has_two_phases(db: &Db) {
     send_xorb(db, &access, 2, "unused").await;
     assert!(add_file(db, &access, 1, &[XetHash::from_bytes([1; 32])]).await);
     assert!(add_file(db, &access, 2, &[XetHash::from_bytes([2; 32])]).await);
-    let used = HashSet::from([Sha256::from_bytes([1; 32])]);
-    let run = async |before: Timestamp| {
-        let mut tx = db.write().await.unwrap();
-        let dropped = collect::drop_unused(&mut tx, &admin, &used, before).await.unwrap();
-        let condemned = collect::condemn(&mut tx, before).await.unwrap();
-        tx.commit(event()).await.unwrap();
-        (dropped, condemned)
-    };
-    assert_eq!(run(NOW).await, (0, 0), "within the grace");
-    let later = NOW.plus_days(1);
-    assert_eq!(run(later).await, (2, 1));
-    let condemned = collect::condemned(&mut db.read().await.unwrap(), later.plus_days(1)).await.unwrap();
-    assert_eq!(condemned.len(), 1);
-    // Somebody sends it again in the meantime: it lives.
-    send_xorb(db, &access, 2, "again").await;
-    let remove = async |id: RowId| {
-        let mut tx = db.write().await.unwrap();
-        let removed = collect::remove_xorb(&mut tx, id).await.unwrap();
-        tx.commit(event()).await.unwrap();
-        removed
-    };
-    assert!(!remove(condemned[0].id).await);
-    assert_eq!(collect::xorbs(&mut db.read().await.unwrap()).await.unwrap().len(), 2);
-    let facts =
-        gate::repo_by_id(&mut db.read().await.unwrap(), admin.repo_id(), None).await.unwrap().unwrap();
-    assert_eq!(facts.repo.epoch, 2, "clients forget what they thought was here");
-    let _: Access<Read> = access.lower();
+    let marks = collect::file_marks(&mut db.read().await.unwrap(), &admin).await.unwrap();
+    let unused = Some(Sha256::from_bytes([2; 32]));
+    let id = marks.iter().find(|mark| mark.sha256 == unused).unwrap().id;
+    let (mark, drop_it) = ([Step::MarkFile(id)], [Step::DropFile(id)]);
+    assert_eq!(take(db, &admin, &mark, NOW).await, [false], "touched within the grace");
+    let later = NOW.plus_days(2);
+    assert_eq!(take(db, &admin, &drop_it, later).await, [false], "never marked");
+    assert_eq!(take(db, &admin, &mark, later).await, [true]);
+    assert_eq!(take(db, &admin, &drop_it, later.plus_seconds(3600)).await, [false], "marked an hour ago");
+    // Wanted again: the mark is off.
     let mut tx = db.write().await.unwrap();
-    let org = permit::grant_namespace::<Admin>(Arc::new(ann.namespace().clone()));
-    assert!(accounts::set_member(&mut tx, &org, ann.namespace().id, Some(Role::Read), NOW).await.unwrap());
+    assert!(xet::touch_file(&mut tx, &access, Sha256::from_bytes([2; 32]), later).await.unwrap());
+    tx.commit(event()).await.unwrap();
+    let end = later.plus_days(2);
+    assert_eq!(take(db, &admin, &drop_it, end).await, [false]);
+    assert_eq!(take(db, &admin, &mark, end).await, [true]);
+    let end = end.plus_days(2);
+    assert_eq!(take(db, &admin, &drop_it, end).await, [true]);
+    let times = (end, end.plus_days(-1));
+    let rights = collect::unneeded_rights(&mut db.read().await.unwrap(), &admin, times).await.unwrap();
+    assert_eq!(rights.len(), 1);
+    assert_eq!(take(db, &admin, &[Step::DropRight(rights[0])], end).await, [true]);
+}
+
+pub async fn xorbs_that_nobody_may_use_are_condemned_and_removed_with_their_own_blobs(db: &Db) {
+    let ann = user(db, "ann").await;
+    let mut one = repo(db, &ann, "one", Visibility::Private).await;
+    let mut two = repo(db, &ann, "two", Visibility::Private).await;
+    send_xorb(db, &one.lower(), 1, "first").await;
+    send_xorb(db, &two.lower(), 1, "second").await;
+    // Equal bytes come to be stored once.
+    let all = collect::uncompared(&mut db.read().await.unwrap(), 10).await.unwrap();
+    let first = all[0].blob_key.clone();
+    if first == "second" {
+        // Of one millisecond, either is the older.
+        std::mem::swap(&mut one, &mut two);
+    }
+    let mut read = db.read().await.unwrap();
+    assert!(collect::twins(&mut read, &all[0], 9).await.unwrap().is_empty(), "only the older is a twin");
+    let twins = collect::twins(&mut read, &all[1], 9).await.unwrap();
+    assert_eq!(twins[0].blob_key, first);
+    drop(read);
+    let mut tx = db.write().await.unwrap();
+    assert!(collect::share(&mut tx, &all[1], &twins[0]).await.unwrap());
+    assert!(!collect::share(&mut tx, &all[1], &twins[0]).await.unwrap(), "it is not where it was");
+    collect::compared(&mut tx, &all, NOW).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    assert!(collect::uncompared(&mut db.read().await.unwrap(), 10).await.unwrap().is_empty());
+
+    let later = NOW.plus_days(2);
+    let rights = [Step::DropRight(all[0].id)];
+    assert_eq!(take(db, &one, &rights, later).await, [true]);
+    let mut tx = db.write().await.unwrap();
+    assert_eq!(collect::condemn(&mut tx, later, 10).await.unwrap(), 1);
+    assert_eq!(collect::remove_xorb(&mut tx, all[0].id).await.unwrap(), Some(vec![]), "another row names it");
+    assert_eq!(collect::remove_xorb(&mut tx, all[0].id).await.unwrap(), None);
+    assert_eq!(collect::remove_xorb(&mut tx, all[1].id).await.unwrap(), None, "it may be used");
+    tx.commit(event()).await.unwrap();
+    assert_eq!(take(db, &two, &[Step::DropRight(all[1].id)], later).await, [true]);
+    let mut tx = db.write().await.unwrap();
+    assert_eq!(collect::condemn(&mut tx, later, 10).await.unwrap(), 1);
+    let unused = collect::remove_xorb(&mut tx, all[1].id).await.unwrap();
+    assert_eq!(unused, Some(vec![first.clone(), first]));
+    tx.commit(event()).await.unwrap();
+}
+
+pub async fn a_bad_copy_is_replaced_and_a_good_one_is_not(db: &Db) {
+    let ann = user(db, "ann").await;
+    let access = repo(db, &ann, "m", Visibility::Private).await.lower::<Write>();
+    send_xorb(db, &access, 1, "first").await;
+    let other = NewXorb { replaces: Some("gone before"), ..new_xorb(1, "second", &[]) };
+    assert_eq!(receive(db, &access, &other).await, Received::Known);
+    let facts = collect::xorbs(&mut db.read().await.unwrap()).await.unwrap().remove(0);
+    for expected in [true, false] {
+        let mut tx = db.write().await.unwrap();
+        assert_eq!(collect::set_damaged(&mut tx, &facts, true, NOW).await.unwrap(), expected);
+        tx.commit(event()).await.unwrap();
+    }
+    let chunk = XetHash::from_bytes([101; 32]);
+    let offered = async || {
+        xet::xorbs_with_chunk(&mut db.read().await.unwrap(), &access, chunk, NOW, 9).await.unwrap().len()
+    };
+    assert_eq!(offered().await, 0, "damaged");
+    let good = NewXorb { replaces: Some("first"), ..new_xorb(1, "second", &[]) };
+    let unused = vec!["first".to_owned(), "first".to_owned()];
+    assert_eq!(receive(db, &access, &good).await, Received::Replaced { unused });
+    assert_eq!(offered().await, 1);
+}
+
+pub async fn a_right_lasts_as_long_as_an_upload_in_parts_that_needs_it(db: &Db) {
+    let ann = user(db, "ann").await;
+    let admin = repo(db, &ann, "m", Visibility::Private).await;
+    let access = admin.lower::<Write>();
+    send_xorb(db, &access, 1, "a").await;
+    let upload =
+        lfs::Upload { id: RowId::new(NOW), oid: Sha256::from_bytes([9; 32]), size: 10, part_bytes: 10 };
+    let mut tx = db.write().await.unwrap();
+    lfs::begin(&mut tx, &access, &upload, NOW, NOW.plus_days(3)).await.unwrap();
+    let part = lfs::Part { number: 1, size: 10, etag: "e".into(), terms: b"terms".to_vec() };
+    let xorbs = [XetHash::from_bytes([1; 32])];
+    for _ in 0..2 {
+        assert!(lfs::add_part(&mut tx, &access, upload.id, &part, (&xorbs, NOW)).await.unwrap());
+    }
+    tx.commit(event()).await.unwrap();
+    let rights = async |now: Timestamp| {
+        let times = (now, now.plus_days(-1));
+        collect::unneeded_rights(&mut db.read().await.unwrap(), &admin, times).await.unwrap().len()
+    };
+    assert_eq!((rights(NOW.plus_days(2)).await, rights(NOW.plus_days(4)).await), (0, 1));
+    let mut tx = db.write().await.unwrap();
+    let late = (&xorbs[..], NOW.plus_days(4));
+    assert!(!lfs::add_part(&mut tx, &access, upload.id, &part, late).await.unwrap(), "it has ended");
+    drop(tx);
+    let mut tx = db.write().await.unwrap();
+    let foreign = [XetHash::from_bytes([2; 32])];
+    assert!(!lfs::add_part(&mut tx, &access, upload.id, &part, (&foreign, NOW)).await.unwrap());
+}
+
+pub async fn a_moving_ref_voids_a_walk_and_takes_marks_off(db: &Db) {
+    let ann = user(db, "ann").await;
+    let admin = repo(db, &ann, "m", Visibility::Private).await;
+    let access = admin.lower::<Write>();
+    let row = git::CommitRow {
+        id: oid(1),
+        tree: oid(2),
+        parents: &[],
+        time: NOW,
+        author: "ann",
+        author_id: None,
+        title: "t",
+        message: "t",
+    };
+    let mut tx = db.write().await.unwrap();
+    git::add_commit(&mut tx, &access, &row, &[git::ChangeRow { path: "a", object: None }]).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    assert_eq!(take(db, &admin, &[Step::MarkCommit(oid(1))], NOW).await, [true]);
+    let before = collect::ref_moves(&mut db.read().await.unwrap(), &admin).await.unwrap().unwrap();
+    let mut tx = db.write().await.unwrap();
+    let to = Some(Target::commit(oid(1)));
+    assert!(refs::swap(&mut tx, &access, &RefName::main(), None, to, NOW).await.unwrap());
+    tx.commit(event()).await.unwrap();
+    let after = collect::ref_moves(&mut db.read().await.unwrap(), &admin).await.unwrap().unwrap();
+    assert_eq!(after, before + 1);
+    let later = NOW.plus_days(9);
+    let drop_it = [Step::DropCommit(oid(1))];
+    assert_eq!(take(db, &admin, &drop_it, later).await, [false], "a ref has come back to it");
+    assert_eq!(take(db, &admin, &[Step::MarkCommit(oid(1))], later).await, [true]);
+    assert_eq!(take(db, &admin, &drop_it, later.plus_days(2)).await, [true]);
+    let mut tx = db.write().await.unwrap();
+    assert_eq!(collect::drop_changes(&mut tx, &admin).await.unwrap(), 1);
+    tx.commit(event()).await.unwrap();
 }
 
 pub async fn refs_clash_where_git_needs_a_file_and_a_folder(db: &Db) {

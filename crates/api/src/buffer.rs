@@ -5,7 +5,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bastide_hub::Problem;
-use bytes::BytesMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of all such bodies of this process.
@@ -52,8 +51,25 @@ impl Room {
 /// A whole body, and its room.
 #[derive(Debug, Default)]
 pub struct Buffered {
-    pub bytes: BytesMut,
-    pub room: Room,
+    bytes: Vec<u8>,
+    room: Room,
+}
+
+impl Buffered {
+    /// Adds a part. Room is made for what is allocated, which is more than what has come.
+    pub fn push(&mut self, part: &[u8], limit: usize) -> Result<(), Problem> {
+        let len = self.bytes.len() + part.len();
+        if len > limit {
+            return Err(Problem::TooLarge(format!("the request has more than {limit} bytes")));
+        }
+        if len > self.bytes.capacity() {
+            let capacity = (self.bytes.capacity() * 2).min(limit).max(len);
+            self.room.hold(capacity)?;
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(())
+    }
 }
 
 impl Deref for Buffered {
@@ -66,6 +82,18 @@ impl Deref for Buffered {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_takes_no_more_room_than_it_has() {
+        let all = Arc::new(Semaphore::new(8));
+        let mut body = Buffered { bytes: Vec::new(), room: Room { all: Arc::clone(&all), held: None } };
+        for _ in 0..5 {
+            body.push(&[7; UNIT], 6 * UNIT).unwrap();
+        }
+        assert_eq!((body.len(), body.bytes.capacity(), all.available_permits()), (5 * UNIT, 6 * UNIT, 2));
+        assert!(matches!(body.push(&[7; UNIT + 1], 6 * UNIT), Err(Problem::TooLarge(_))));
+        assert!(matches!(body.push(&[7; 4 * UNIT], 20 * UNIT), Err(Problem::Busy { .. })));
+    }
 
     #[test]
     fn bodies_together_have_a_limit_and_who_is_too_many_may_come_again() {

@@ -186,12 +186,7 @@ pub async fn body_bytes(request: Request, limit: usize) -> Result<Buffered, Prob
     let mut buffered = Buffered::default();
     while let Some(part) = body.next().await {
         let part = part.map_err(|_| Problem::Invalid("the request ended before its body did".into()))?;
-        let len = buffered.bytes.len() + part.len();
-        if len > limit {
-            return Err(Problem::TooLarge(format!("the request has more than {limit} bytes")));
-        }
-        buffered.room.hold(len)?;
-        buffered.bytes.extend_from_slice(&part);
+        buffered.push(&part, limit)?;
     }
     Ok(buffered)
 }

@@ -79,6 +79,7 @@ impl Hub {
         done: &mut Checked,
     ) -> Result<HashSet<Pointer>, Problem> {
         let path = access.repo().path.to_string();
+        let before = done.problems.len();
         // A copy made anew from the blobs, apart from the one in use: a copy that is right would
         // hide packs that are not.
         // A folder for this check alone: another may be running. It goes when it is dropped.
@@ -107,6 +108,10 @@ impl Hub {
             Err(error) => Err(error.into()),
         };
         done.note(&path, rows);
+        // What is damaged has been named above in our own words: git is asked about the rest.
+        if deep && done.problems.len() == before {
+            done.note(&path, ask_git(copy).await);
+        }
         Ok(pointers)
     }
 
@@ -265,4 +270,11 @@ fn compare_changes(diff: Vec<Change>, generation: i64, rows: Vec<ChangeFacts>) -
     let covered = |path: &str| ended.iter().any(|folder| path.starts_with(folder));
     let left = expected.into_iter().find(|(path, object)| object.is_some() || !covered(path));
     left.map(|(path, _)| format!("no change of {path}"))
+}
+
+/// Whether stock git would take the repository: others clone and push with it.
+async fn ask_git(copy: &Repo) -> Result<Vec<String>, Problem> {
+    let copy = copy.clone();
+    let complaints = tokio::task::spawn_blocking(move || copy.strict_complaints()).await??;
+    Ok(complaints.into_iter().map(|line| format!("git fsck --strict: {line}")).collect())
 }

@@ -54,6 +54,14 @@ def run_client(server, folder, commits, new=None, xet=True):
         return None
 
 
+def start_armed(server, point):
+    """A job that waits from before may reach its point before the hub answers anybody."""
+    try:
+        server.start(BASTIDE_CRASH_AT=point)
+    except AssertionError:
+        assert point.startswith(("share.", "merge.")) and server.process.poll() is not None
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_crash_loses_nothing(point, tmp_path):
     server = prepare(tmp_path)
@@ -66,7 +74,7 @@ def test_a_crash_loses_nothing(point, tmp_path):
     acknowledged = head(server)
     server.stop()
     (tmp_path / "big.bin").unlink()
-    server.start(BASTIDE_CRASH_AT=point)
+    start_armed(server, point)
     merging = point.startswith("merge")
     run_client(server, tmp_path, 30 if merging else 2, xet=xet)
     assert server.process.wait(timeout=30) != 0, f"the hub passed {point} without dying"

@@ -28,8 +28,9 @@ pub const MAX_CONNECTIONS: usize = 4096;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long bytes may stay with a client that takes none of them.
 const STALLED: Duration = Duration::from_secs(60);
-/// Bytes that are read ahead on a connection; a header has to fit.
-const READ_BUFFER: usize = 128 * 1024;
+/// Bytes that are read ahead on a connection, where a header has to fit, and that are put together
+/// for one write: the less there is room for, the more calls a download takes.
+const BUFFER: usize = 256 * 1024;
 /// After an error like "too many open files", before the next attempt.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -111,7 +112,7 @@ async fn connection((stream, peer): (TcpStream, SocketAddr), app: Router, limits
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
-        .max_buf_size(READ_BUFFER)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(served).await {
         tracing::debug!(%error, %peer, "a connection ended early");

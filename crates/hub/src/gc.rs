@@ -141,6 +141,7 @@ impl Hub {
         let ref_moves = ref_moves.ok_or(Problem::RepoNotFound { anonymous: false })?;
         let roots: Vec<_> = refs::list(&mut read, access).await?.iter().map(|found| found.target).collect();
         drop(read);
+        self.materialise(access).await?;
         let reached = self.objects_blocking(access, move |repo| Ok(repo.reach(&roots))).await?;
         // With a hole in the walk nothing can be said to be unused.
         if let Some(fault) = reached.faults.first() {

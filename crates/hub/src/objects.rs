@@ -63,7 +63,8 @@ impl Hub {
         }
     }
 
-    /// The same for work that is long from the start.
+    /// The same for work that is long from the start. Work that answers with what is missing, and
+    /// does not fail by it, needs `materialise` before.
     pub(crate) async fn objects_blocking<L, T, F>(&self, access: &Access<L>, work: F) -> Result<T, Problem>
     where
         L: Includes<See>,
@@ -75,6 +76,10 @@ impl Hub {
             let work = Arc::clone(&work);
             tokio::task::spawn_blocking(move || work(&repo)).await
         };
+        match run(self.git.repo(access.repo_id())?).await? {
+            Err(error) if error.blames_the_copy() => self.forget_if_damaged(access, &error),
+            done => return Ok(done?),
+        }
         match run(self.materialise(access).await?).await? {
             Err(error) if error.blames_the_copy() && self.git.may_rebuild(access.repo_id()) => {
                 tracing::warn!(repo = %access.repo_id(), %error, "a copy of a repository is made anew");

@@ -10,6 +10,9 @@ use bastide_store::{Reader, git, xet};
 use crate::access::{Access, Includes, See, Seen};
 use crate::{Hub, Problem};
 
+/// A commit of no more entries than this is listed at once; others are on the blocking pool.
+const INLINE_ENTRIES: usize = 256;
+
 /// A path of a commit, with what clients want to know of it.
 #[derive(Debug, Clone)]
 pub struct TreeItem {
@@ -134,13 +137,14 @@ impl Hub {
         access: &Access<L>,
         commit: Oid,
     ) -> Result<Vec<TreeItem>, Problem> {
-        let files = self.objects_blocking(access, move |repo| {
-            let root = repo.commit(commit)?.tree;
-            let found = repo.list(root, "", true, None, usize::MAX)?;
-            let files = found.into_iter().filter(|walked| !walked.entry.is_tree());
-            files.map(|walked| item(repo, walked)).collect::<Result<Vec<_>, _>>()
-        });
-        files.await
+        let few = self.objects(access, move |repo| files_of(repo, commit, INLINE_ENTRIES)).await?;
+        match few {
+            Some(files) => Ok(files),
+            None => {
+                let all = self.objects_blocking(access, move |repo| files_of(repo, commit, usize::MAX));
+                Ok(all.await?.unwrap_or_default())
+            }
+        }
     }
 
     /// Bytes of a file, or of all files below a folder; of everything without a path.
@@ -277,4 +281,15 @@ fn item(repo: &Repo, walked: Walked) -> Result<TreeItem, GitError> {
         }
     };
     Ok(TreeItem { path, oid: entry.oid, kind, last_commit: None })
+}
+
+/// The files of a commit; `None` when there are more entries than `limit`.
+fn files_of(repo: &Repo, commit: Oid, limit: usize) -> Result<Option<Vec<TreeItem>>, GitError> {
+    let root = repo.commit(commit)?.tree;
+    let found = repo.list(root, "", true, None, limit.saturating_add(1))?;
+    if found.len() > limit {
+        return Ok(None);
+    }
+    let files = found.into_iter().filter(|walked| !walked.entry.is_tree());
+    files.map(|walked| item(repo, walked)).collect::<Result<Vec<_>, _>>().map(Some)
 }

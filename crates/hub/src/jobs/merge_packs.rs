@@ -41,6 +41,8 @@ impl Hub {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 merge_packs(repo, &names, &scratch)
             };
+            // All packs have to be here, whole.
+            self.materialise(&access).await?;
             self.objects_blocking(&access, merge).await?
         };
         let local = self.git.repo(id)?;

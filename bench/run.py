@@ -262,29 +262,35 @@ def bench_xet(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> N
     path = random_file(folder / "xet.bin", mib)
     size = path.stat().st_size
 
-    def measured(name: str, *words: str, cpu_limit: float = 0, share_limit: float = 0) -> None:
+    def once(*words: str) -> tuple[float, float, float]:
         sent, before, started = proxy.sent, cpu(server.process.pid), time.monotonic()
         client(url, server.token, home, *words)
         used, seconds = cpu(server.process.pid) - before, time.monotonic() - started
-        share = (proxy.sent - sent) / size * 100
-        targets = [Target(used / size * 1e9, "<=", cpu_limit, " CPU-s/GB")] if cpu_limit else []
-        targets += [Target(share, "<=", share_limit, " %")] if share_limit else []
-        figure = f"{used / size * 1e9:.2f} CPU-s/GB, {seconds:.1f} s, {share:.2f} % of the bytes sent"
-        report(f"Xet {name}", figure, *targets)
+        return used / size * 1e9, seconds, (proxy.sent - sent) / size * 100
 
-    measured(f"upload {mib} MiB", "up", repo, str(path), cpu_limit=2)
-    measured("download", "down", repo, str(folder / "down"), cpu_limit=0.4)
+    def tell(name: str, runs: list[tuple[float, float, float]], cpu_limit: float = 0, share_limit: float = 0) -> None:
+        used, seconds, share = sorted(runs)[len(runs) // 2]
+        targets = [Target(used, "<=", cpu_limit, " CPU-s/GB")] if cpu_limit else []
+        targets += [Target(share, "<=", share_limit, " %")] if share_limit else []
+        report(f"Xet {name}", f"{used:.2f} CPU-s/GB, {seconds:.1f} s, {share:.2f} % of the bytes sent", *targets)
+
+    # What the system writes to the disk for earlier work falls to whoever comes next: medians of three.
+    more = [(create(server, f"xet-{n}"), random_file(folder / f"xet-{n}.bin", mib)) for n in range(2)]
+    uploads = [once("up", *map(str, pair)) for pair in [*more, (repo, path)]]
+    tell(f"upload {mib} MiB", uploads, cpu_limit=2)
+    downloads = [once("down", repo, str(folder / f"down-{n}")) for n in range(3)]
+    tell("download", downloads, cpu_limit=0.4)
     with path.open("r+b") as file:
         file.seek(size // 3)
         file.write(random.Random(2).randbytes(size // 100))
-    measured("upload, 1 % changed in one place", "up", repo, str(path), share_limit=1.1)
+    tell("upload, 1 % changed in one place", [once("up", repo, str(path))], share_limit=1.1)
     edits = max(round(163 * mib / 1024), 1)
     with path.open("r+b") as file:
         noise = random.Random(1)
         for place in noise.sample(range(0, size - (1 << 16), 1 << 16), edits):
             file.seek(place)
             file.write(noise.randbytes(1 << 16))
-    measured(f"upload, {edits} scattered edits of 64 KiB", "up", repo, str(path), share_limit=2.7)
+    tell(f"upload, {edits} scattered edits of 64 KiB", [once("up", repo, str(path))], share_limit=2.7)
 
 
 def load(url: str, token: str | None, method: str = "GET", count: int = LOAD) -> tuple[float, float, float]:

@@ -27,6 +27,17 @@ pub fn size(terms: &[Term]) -> u64 {
     terms.iter().map(|term| u64::from(term.raw_bytes)).sum()
 }
 
+/// The terms that a range of a file touches, each with what is wanted of it.
+fn touched<'t>(terms: &'t [Term], range: &Range<u64>) -> impl Iterator<Item = (&'t Term, Range<u64>)> {
+    let (range, mut at) = (range.clone(), 0);
+    terms.iter().filter_map(move |term| {
+        let (start, end) = (at, at + u64::from(term.raw_bytes));
+        at = end;
+        let wanted = range.start.max(start)..range.end.min(end);
+        (wanted.start < wanted.end).then(|| (term, wanted.start - start..wanted.end - start))
+    })
+}
+
 /// The pieces that make the bytes `range` of a file, in order. Empty ranges have none.
 pub fn pieces<'a>(
     terms: &[Term],
@@ -34,15 +45,8 @@ pub fn pieces<'a>(
     mut index: impl FnMut(&XetHash) -> Option<&'a XorbIndex>,
 ) -> Result<Vec<Piece>, XetError> {
     let mut pieces = Vec::new();
-    let mut at = 0;
-    for term in terms {
-        let (start, end) = (at, at + u64::from(term.raw_bytes));
-        at = end;
-        if end <= range.start || start >= range.end {
-            continue;
-        }
+    for (term, wanted) in touched(terms, range) {
         let xorb = index(&term.xorb).ok_or(XetError::Damaged("a file's xorb is missing"))?;
-        let wanted = range.start.max(start) - start..range.end.min(end) - start;
         pieces.push(
             piece(term, xorb, &wanted).ok_or(XetError::Damaged("a file's term is outside of its xorb"))?,
         );
@@ -147,19 +151,12 @@ pub fn outline<'a>(
     mut index: impl FnMut(&XetHash) -> Option<&'a XorbIndex>,
 ) -> Result<Outline, XetError> {
     let mut found = Outline { offset_into_first_range: 0, terms: Vec::new(), wanted: BTreeMap::new() };
-    let mut at = 0;
-    for term in terms {
-        let (start, end) = (at, at + u64::from(term.raw_bytes));
-        at = end;
-        if end <= range.start || start >= range.end {
-            continue;
-        }
-        let (chunks, unpacked_length) = if range.start <= start && end <= range.end {
+    for (term, wanted) in touched(terms, range) {
+        let (chunks, unpacked_length) = if wanted == (0..term.raw_bytes.into()) {
             (term.chunks.clone(), term.raw_bytes.into())
         } else {
             let xorb = index(&term.xorb).ok_or(XetError::Damaged("a file's xorb is missing"))?;
             let outside = || XetError::Damaged("a file's term is outside of its xorb");
-            let wanted = range.start.max(start) - start..range.end.min(end) - start;
             let piece = piece(term, xorb, &wanted).ok_or_else(outside)?;
             if found.terms.is_empty() {
                 found.offset_into_first_range = piece.skip;

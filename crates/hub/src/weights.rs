@@ -84,7 +84,8 @@ impl Hub {
         let mut sum: Option<Parameters> = None;
         let mut budget = MAX_HEADERS_BYTES;
         for file in weights {
-            let found = self.remembered_parameters(access, file, &mut budget).await?;
+            let read = self.parameters_of(access, file, &mut budget);
+            let found = self.remember(access, file, &self.remembered.parameters, read).await?;
             sum.get_or_insert_with(Parameters::default).add(&found);
         }
         Ok(sum)
@@ -116,21 +117,23 @@ impl Hub {
         Ok(names.filter(|path| path.ends_with(".safetensors") && !path.contains('/')).cloned().collect())
     }
 
-    async fn remembered_parameters(
+    /// What the header of a file says, which is read when nobody remembers it.
+    async fn remember<T>(
         &self,
         access: &Access<Write>,
         file: &TreeItem,
-        budget: &mut u64,
-    ) -> Result<Arc<Parameters>, Problem> {
+        cache: &Cache<Content, Option<Arc<T>>>,
+        read: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<Arc<T>, Problem> {
         let content = self.held_content(access, file).await?;
-        if let Some(known) = content.and_then(|content| self.remembered.parameters.get(&content)) {
+        if let Some(known) = content.and_then(|content| cache.get(&content)) {
             return known.ok_or_else(|| unreadable(file));
         }
-        let read = self.parameters_of(access, file, budget).await.map(Arc::new);
+        let read = read.await.map(Arc::new);
         if let Some(content) = content {
             match &read {
-                Ok(found) => self.remembered.parameters.insert(content, Some(Arc::clone(found))),
-                Err(Problem::Invalid(_)) => self.remembered.parameters.insert(content, None),
+                Ok(found) => cache.insert(content, Some(Arc::clone(found))),
+                Err(Problem::Invalid(_)) => cache.insert(content, None),
                 Err(_) => {}
             }
         }
@@ -176,34 +179,14 @@ impl Hub {
         for part in &parts {
             let file = files.iter().find(|file| file.path == *part);
             let file = file.ok_or_else(|| Problem::Invalid(format!("the part {part} is missing")))?;
-            let facts = self.remembered_facts(access, file, &mut budget).await?;
+            let read = self.gguf_facts(access, file, &mut budget);
+            let facts = self.remember(access, file, &self.remembered.gguf, read).await?;
             match &mut whole {
                 None => whole = Some(facts.as_ref().clone()),
                 Some(whole) => whole.total = whole.total.saturating_add(facts.total),
             }
         }
         whole.ok_or_else(|| Problem::Invalid("the model has no parts".into()))
-    }
-
-    async fn remembered_facts(
-        &self,
-        access: &Access<Write>,
-        file: &TreeItem,
-        budget: &mut u64,
-    ) -> Result<Arc<Facts>, Problem> {
-        let content = self.held_content(access, file).await?;
-        if let Some(known) = content.and_then(|content| self.remembered.gguf.get(&content)) {
-            return known.ok_or_else(|| unreadable(file));
-        }
-        let read = self.gguf_facts(access, file, budget).await.map(Arc::new);
-        if let Some(content) = content {
-            match &read {
-                Ok(found) => self.remembered.gguf.insert(content, Some(Arc::clone(found))),
-                Err(Problem::Invalid(_)) => self.remembered.gguf.insert(content, None),
-                Err(_) => {}
-            }
-        }
-        read
     }
 
     /// Reads a header in growing steps: only the file itself says how long it is.

@@ -11,7 +11,7 @@ use bastide_store::gate::{self, NamespaceFacts, RepoFacts};
 use bastide_store::permit::{self, Gated, Rank};
 use bastide_store::repos::NewRepo;
 
-pub use bastide_store::permit::{Access, Admin, Includes, Level, Namespace, Read, Repo, See, Write};
+pub use bastide_store::permit::{Access, Admin, Includes, Level, Namespace, Propose, Read, Repo, See, Write};
 
 use crate::{Hub, Problem};
 
@@ -110,7 +110,7 @@ impl Gate<'_> {
         if rank >= L::RANK {
             return Ok(permit::grant_repo(Arc::new(repo)));
         }
-        if L::RANK == Rank::Read {
+        if rank == Rank::See && L::RANK <= Rank::Propose && !(anonymous && L::RANK == Rank::Propose) {
             return Err(Problem::Gated { kind: repo.path.kind, id: repo.path.id(), anonymous });
         }
         if anonymous {
@@ -217,9 +217,8 @@ fn standing(user: NamespaceId, repo: &Repo, role: Option<Role>) -> Option<Rank> 
     }
     match role? {
         Role::NoAccess => None,
-        Role::Read => Some(Rank::Read),
         Role::Contributor if repo.creator_id == Some(user) => Some(Rank::Admin),
-        Role::Contributor => Some(Rank::Read),
+        Role::Read | Role::Contributor => Some(Rank::Propose),
         Role::Write => Some(Rank::Write),
         Role::Admin => Some(Rank::Admin),
     }
@@ -232,7 +231,8 @@ fn by_visibility(repo: &Repo, signed_in: bool) -> Option<Rank> {
         Visibility::Internal => signed_in,
         Visibility::Private => false,
     };
-    visible.then_some(if repo.gated == Gated::No { Rank::Read } else { Rank::See })
+    let read = if signed_in { Rank::Propose } else { Rank::Read };
+    visible.then_some(if repo.gated == Gated::No { read } else { Rank::See })
 }
 
 /// What a credential can do at most, whoever holds it.
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(rank(None, Public, Gated::Auto), Some(Rank::See));
         assert_eq!(rank(None, Internal, Gated::No), None);
         assert_eq!(rank(None, Private, Gated::No), None);
-        assert_eq!(rank(Some(BOB), Internal, Gated::No), Some(Rank::Read));
+        assert_eq!(rank(Some(BOB), Internal, Gated::No), Some(Rank::Propose));
         assert_eq!(rank(Some(BOB), Internal, Gated::Manual), Some(Rank::See));
         assert_eq!(rank(Some(BOB), Private, Gated::No), None);
         assert_eq!(rank(Some(ANN), Private, Gated::Manual), Some(Rank::Admin));
@@ -315,8 +315,9 @@ mod tests {
         let private = repo(LAB, Visibility::Private, Gated::No);
         let rank = |user, role, token| repo_rank(&asks(Some(user), token), &private, Some(role));
         assert_eq!(rank(BOB, Role::NoAccess, TokenRole::Write), None);
-        assert_eq!(rank(BOB, Role::Read, TokenRole::Write), Some(Rank::Read));
-        assert_eq!(rank(BOB, Role::Contributor, TokenRole::Write), Some(Rank::Read));
+        assert_eq!(rank(BOB, Role::Read, TokenRole::Write), Some(Rank::Propose));
+        assert_eq!(rank(BOB, Role::Read, TokenRole::Read), Some(Rank::Read));
+        assert_eq!(rank(BOB, Role::Contributor, TokenRole::Write), Some(Rank::Propose));
         assert_eq!(rank(ANN, Role::Contributor, TokenRole::Write), Some(Rank::Admin));
         assert_eq!(rank(BOB, Role::Write, TokenRole::Write), Some(Rank::Write));
         assert_eq!(rank(BOB, Role::Admin, TokenRole::Write), Some(Rank::Admin));
@@ -328,7 +329,7 @@ mod tests {
         let public = repo(LAB, Visibility::Public, Gated::No);
         assert_eq!(
             repo_rank(&asks(Some(BOB), TokenRole::Write), &public, Some(Role::NoAccess)),
-            Some(Rank::Read)
+            Some(Rank::Propose)
         );
     }
 }

@@ -5,7 +5,14 @@ use sha2::{Digest, Sha256};
 use crate::db::{Db, WriteTx};
 use crate::{StoreError, values};
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_base.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_base.sql"),
+    include_str!("../migrations/0002_discussions.sql"),
+    include_str!("../migrations/0003_webhooks.sql"),
+    include_str!("../migrations/0004_social.sql"),
+    include_str!("../migrations/0005_storage.sql"),
+    include_str!("../migrations/0006_git.sql"),
+];
 
 const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {id}, checksum TEXT NOT NULL)";
 

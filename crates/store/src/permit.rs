@@ -15,6 +15,10 @@ pub struct See;
 /// May read contents.
 #[derive(Debug, Clone, Copy)]
 pub struct Read;
+/// May read contents and, by name, say something about them: discussions, comments, and pull requests with
+/// the content that they bring along.
+#[derive(Debug, Clone, Copy)]
+pub struct Propose;
 /// May change contents.
 #[derive(Debug, Clone, Copy)]
 pub struct Write;
@@ -27,6 +31,7 @@ pub struct Admin;
 pub enum Rank {
     See,
     Read,
+    Propose,
     Write,
     Admin,
 }
@@ -38,7 +43,7 @@ pub trait Level: Copy + Send + Sync + 'static {
 macro_rules! levels {
     ($($level:ident),+) => { $(impl Level for $level { const RANK: Rank = Rank::$level; })+ };
 }
-levels!(See, Read, Write, Admin);
+levels!(See, Read, Propose, Write, Admin);
 
 /// `A: Includes<B>`: whoever may `A` may `B`.
 pub trait Includes<L: Level>: Level {}
@@ -51,8 +56,9 @@ macro_rules! includes {
 includes! {
     See => [See],
     Read => [See, Read],
-    Write => [See, Read, Write],
-    Admin => [See, Read, Write, Admin],
+    Propose => [See, Read, Propose],
+    Write => [See, Read, Propose, Write],
+    Admin => [See, Read, Propose, Write, Admin],
 }
 
 /// What of a repository every operation needs at once; loaded with the permit.

@@ -1,0 +1,1 @@
+-- Likes, follows and collections.

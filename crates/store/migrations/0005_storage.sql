@@ -1,0 +1,1 @@
+-- Locks of git-lfs, quotas, what is stored.

@@ -4,6 +4,7 @@
 //! a type that cannot be wrong; inner code has no "if valid".
 
 pub mod context;
+pub mod discussion;
 pub mod hash;
 pub mod id;
 pub mod limits;
@@ -14,6 +15,7 @@ pub mod role;
 pub mod time;
 
 pub use context::{Actor, Clock, Credential};
+pub use discussion::{DiscussionEventKind, DiscussionStatus};
 pub use hash::{Oid, Sha256, XetHash};
 pub use id::{NamespaceId, RepoId, TokenId};
 pub use name::{Name, RepoKind, RepoName, RepoPath};

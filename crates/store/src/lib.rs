@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod check;
 pub mod collect;
 pub mod db;
+pub mod discussions;
 mod error;
 pub mod gate;
 pub mod git;

@@ -311,7 +311,7 @@ fn plain_conditions(query: &ListQuery, build: &mut Builder) {
 }
 
 /// A piece of text as a pattern that contains it, letter by letter.
-fn like(piece: &str) -> String {
+pub(crate) fn like(piece: &str) -> String {
     let escaped =
         piece.chars().flat_map(|c| matches!(c, '\\' | '%' | '_').then_some('\\').into_iter().chain([c]));
     format!("%{}%", escaped.collect::<String>())

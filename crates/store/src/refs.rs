@@ -5,7 +5,7 @@ use bastide_core::{Oid, RefName, RepoId, Timestamp};
 
 use crate::db::{Reader, Row, Value, WriteTx};
 use crate::gate::parse;
-use crate::permit::{Access, Includes, See, Write};
+use crate::permit::{Access, Includes, Propose, See, Write};
 use crate::{StoreError, values};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,34 @@ pub async fn swap<L: Includes<Write>>(
     new: Option<Target>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let (repo, name) = (access.repo_id(), name.as_str());
+    swap_in(tx, access.repo_id(), name, (old, new), now).await
+}
+
+/// The same for the ref of a pull request, which who proposes may move: `refs/pr/{num}` and nothing else.
+/// False also when there is no such pull request. Who may move which is for the caller to know.
+pub async fn swap_pull_request<L: Includes<Propose>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    num: u64,
+    old: Option<Oid>,
+    new: Option<Target>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM discussion WHERE repo_id = $1 AND num = $2 AND is_pull_request = 1";
+    if tx.one(sql, values![access.repo_id(), num]).await?.is_none() {
+        return Ok(false);
+    }
+    swap_in(tx, access.repo_id(), &RefName::pull_request(num), (old, new), now).await
+}
+
+async fn swap_in(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    name: &RefName,
+    (old, new): (Option<Oid>, Option<Target>),
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let name = name.as_str();
     let changed = match (old, new) {
         (None, None) => 0,
         (None, Some(new)) => {

@@ -7,6 +7,7 @@
     reason = "tests fail by panicking, and make their own permits"
 )]
 
+mod discussions;
 mod rows;
 mod schema;
 mod suite;
@@ -68,6 +69,9 @@ on_both!(
     a_bad_copy_is_replaced_and_a_good_one_is_not,
     a_right_lasts_as_long_as_an_upload_in_parts_that_needs_it,
     a_moving_ref_voids_a_walk_and_takes_marks_off,
+    discussions_are_numbered_once_and_listed_with_pinned_ones_first,
+    comments_keep_every_version_and_hidden_ones_are_not_read,
+    refs_of_pull_requests_move_for_who_proposes_and_nothing_else_does,
 );
 
 /// A fresh database of its own for one test.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use crate::discussions::*;
 pub use crate::rows::*;
 use bastide_core::id::RowId;
 use bastide_core::{

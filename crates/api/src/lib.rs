@@ -8,6 +8,7 @@ mod cas;
 mod commit;
 mod conditions;
 mod extract;
+mod git;
 mod guard;
 mod info;
 mod lfs;

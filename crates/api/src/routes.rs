@@ -8,7 +8,8 @@ use bastide_hub::Hub;
 use http::Method;
 
 use crate::{
-    cards, cas, commit, info, lfs, list, middleware, refs, repos, resolve, tasks, tree, users, xet_tokens,
+    cards, cas, commit, git, info, lfs, list, middleware, refs, repos, resolve, tasks, tree, users,
+    xet_tokens,
 };
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
@@ -79,7 +80,7 @@ where
 }
 
 fn all() -> Routes {
-    let parts: [fn(Routes) -> Routes; 13] = [
+    let parts: [fn(Routes) -> Routes; 14] = [
         users::routes,
         repos::routes,
         info::routes,
@@ -93,6 +94,7 @@ fn all() -> Routes {
         xet_tokens::routes,
         cas::routes,
         lfs::routes,
+        git::routes,
     ];
     parts.into_iter().fold(Routes::default(), |routes, part| part(routes))
 }

@@ -361,6 +361,9 @@ impl Cell<'_> {
                 let body = json!({ "operation": usage, "transfers": ["basic"], "objects": [object] });
                 Ask::json(format!("/{repo}.git/info/lfs/objects/batch"), &body)
             }
+            "GET /{prefix}/{ns}/{name}/info/refs" => {
+                Ask::get(format!("/{repo}/info/refs?service=git-{usage}"))
+            }
             "PUT /lfs/{repo}/upload/{oid}" => self.link("upload", basic(self.caller, self.column, "upload")),
             "PUT /lfs/{repo}/part/{oid}" => {
                 self.link("part", parts(self.caller, self.column, "part")[..PART_BYTES].to_vec())
@@ -438,6 +441,7 @@ fn complete_body(data: &[u8]) -> Vec<u8> {
 fn usages(route: &str) -> &'static [&'static str] {
     match route {
         "POST /{prefix}/{ns}/{name}/info/lfs/objects/batch" => &["download", "upload"],
+        "GET /{prefix}/{ns}/{name}/info/refs" => &["upload-pack", "receive-pack"],
         _ => &[""],
     }
 }

@@ -66,7 +66,9 @@ const fn classify(problem: &Problem) -> (StatusCode, Option<&'static str>) {
         Problem::NotFound(_) | Problem::NotServed(_) => (S::NOT_FOUND, None),
         Problem::Invalid(_) => (S::BAD_REQUEST, None),
         Problem::Unprocessable(_) => (S::UNPROCESSABLE_ENTITY, None),
-        Problem::Exists { .. } => (S::CONFLICT, None),
+        Problem::Exists { .. } | Problem::Conflict { .. } => (S::CONFLICT, None),
+        Problem::Quota(_) => (S::PAYMENT_REQUIRED, None),
+        Problem::TooMany { .. } => (S::TOO_MANY_REQUESTS, None),
         Problem::Stale => (S::PRECONDITION_FAILED, None),
         Problem::Range { .. } => (S::RANGE_NOT_SATISFIABLE, None),
         Problem::TooLarge(_) => (S::PAYLOAD_TOO_LARGE, None),
@@ -86,6 +88,11 @@ pub fn problem_response(problem: &Problem) -> Response {
     if let (Problem::Exists { url: Some(url), .. }, Some(body)) = (problem, body.as_object_mut()) {
         body.insert("url".to_owned(), json!(url));
     }
+    if let (Problem::Conflict { paths, .. }, Some(body)) = (problem, body.as_object_mut())
+        && !paths.is_empty()
+    {
+        body.insert("filesWithConflicts".to_owned(), json!(paths));
+    }
     let mut response = (status, axum::Json(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
@@ -101,7 +108,7 @@ pub fn problem_response(problem: &Problem) -> Response {
         Problem::Range { size } => {
             headers.insert(header::CONTENT_RANGE, header_text(&format!("bytes */{size}")));
         }
-        Problem::Busy { seconds } => {
+        Problem::Busy { seconds } | Problem::TooMany { seconds, .. } => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
         }
         _ => {}

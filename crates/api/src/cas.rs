@@ -13,9 +13,10 @@ use axum::response::{IntoResponse, Response};
 use bastide_core::limits::MAX_SHARD_BYTES;
 use bastide_core::{RepoId, XetHash};
 use bastide_hub::Context;
-use bastide_hub::access::{Access, Level, Read, Write};
-use bastide_hub::links::{Signature, XetScope};
+use bastide_hub::access::{Access, Read};
+use bastide_hub::links::Signature;
 use bastide_hub::reconstruct::Reconstruction;
+use bastide_hub::uploads::Uploader;
 use bastide_hub::xet::Fetched;
 use bastide_hub::{Hub, Problem};
 use bytes::Bytes;
@@ -50,25 +51,45 @@ pub fn routes(routes: Routes) -> Routes {
         .add(Method::POST, "/v1/telemetry", telemetry)
 }
 
-/// Who holds the token of this request, and the permit for its repository.
-struct Holder<L> {
+/// Who holds the token of this request, and the permit to read its repository.
+struct Holder {
     context: Context,
-    access: Access<L>,
+    access: Access<Read>,
 }
 
-impl<L: Level> FromRequestParts<Hub> for Holder<L> {
+impl FromRequestParts<Hub> for Holder {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Answer<Self> {
-        let mut segments = parts.uri.path().split('/').skip(2);
-        let (repo, epoch) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
-        let epoch = epoch.parse().map_err(|_| Problem::BadToken)?;
-        let scope = if L::RANK >= Write::RANK { XetScope::Write } else { XetScope::Read };
         let token = shown_token(&parts.headers)?;
         let (context, access) =
-            hub.check_xet_token(token.as_deref(), (repo, epoch), scope, origin(parts)).await?;
+            hub.check_xet_token(token.as_deref(), place(parts)?, origin(parts)).await?;
         Ok(Self { context, access })
     }
+}
+
+/// Who holds the token of this request, and the right to bring content that is behind it.
+struct Sender {
+    context: Context,
+    by: Uploader,
+}
+
+impl FromRequestParts<Hub> for Sender {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Answer<Self> {
+        let token = shown_token(&parts.headers)?;
+        let (context, by) =
+            hub.check_xet_upload_token(token.as_deref(), place(parts)?, origin(parts)).await?;
+        Ok(Self { context, by })
+    }
+}
+
+/// The repository and the epoch of an address.
+fn place(parts: &Parts) -> Result<(&str, i64), Problem> {
+    let mut segments = parts.uri.path().split('/').skip(2);
+    let (repo, epoch) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    Ok((repo, epoch.parse().map_err(|_| Problem::BadToken)?))
 }
 
 type HashPath = Path<(String, String, String, String)>;
@@ -77,7 +98,7 @@ fn hash(text: &str) -> Result<XetHash, Problem> {
     Ok(text.parse()?)
 }
 
-async fn chunks(State(hub): State<Hub>, holder: Holder<Read>, path: HashPath) -> Answer<Response> {
+async fn chunks(State(hub): State<Hub>, holder: Holder, path: HashPath) -> Answer<Response> {
     let chunk = hash(&path.3)?;
     match hub.find_chunk(&holder.access, chunk).await? {
         Some(answer) => Ok(answer.into_response()),
@@ -87,24 +108,24 @@ async fn chunks(State(hub): State<Hub>, holder: Holder<Read>, path: HashPath) ->
 
 async fn xorbs(
     State(hub): State<Hub>,
-    holder: Holder<Write>,
+    sender: Sender,
     path: HashPath,
     request: Request,
 ) -> Answer<Json<Value>> {
     let body = request.into_body().into_data_stream();
-    let inserted = hub.receive_xorb(&holder.context, &holder.access, hash(&path.3)?, body).await?;
+    let inserted = hub.receive_xorb(&sender.context, &sender.by, hash(&path.3)?, body).await?;
     Ok(Json(json!({ "was_inserted": inserted })))
 }
 
-async fn shards(State(hub): State<Hub>, holder: Holder<Write>, request: Request) -> Answer<Json<Value>> {
+async fn shards(State(hub): State<Hub>, sender: Sender, request: Request) -> Answer<Json<Value>> {
     let bytes = body_bytes(request, MAX_SHARD_BYTES).await?;
-    let any_new = hub.register_shard(&holder.context, &holder.access, &bytes, |_, _| {}).await?;
+    let any_new = hub.register_shard(&sender.context, &sender.by, &bytes, |_, _| {}).await?;
     Ok(Json(json!({ "result": u8::from(any_new) })))
 }
 
 /// The same with events, since a large file takes a while to check, and since clients show the
 /// text of an error event but not that of an error status.
-async fn shards_v2(State(hub): State<Hub>, holder: Holder<Write>, request: Request) -> Answer<Response> {
+async fn shards_v2(State(hub): State<Hub>, asking: Sender, request: Request) -> Answer<Response> {
     let bytes = body_bytes(request, MAX_SHARD_BYTES).await?;
     let (sender, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
@@ -116,7 +137,7 @@ async fn shards_v2(State(hub): State<Hub>, holder: Holder<Write>, request: Reque
             }
         };
         tokio::select! {
-            result = hub.register_shard(&holder.context, &holder.access, &bytes, progress) => {
+            result = hub.register_shard(&asking.context, &asking.by, &bytes, progress) => {
                 let _ = sender.send(Event::End(result)).await;
             }
             // Nobody waits for the answer any more: whoever still wants it sends the shard again.
@@ -169,7 +190,7 @@ fn event_line(event: &Event) -> Bytes {
 /// A range that clients use to ask for a part: 416 at or past the end is how they stop.
 async fn reconstruct(
     hub: &Hub,
-    holder: &Holder<Read>,
+    holder: &Holder,
     file: &str,
     headers: &HeaderMap,
 ) -> Result<Reconstruction, Problem> {
@@ -184,7 +205,7 @@ type FilePath = Path<(String, String, String)>;
 
 async fn reconstruction(
     State(hub): State<Hub>,
-    holder: Holder<Read>,
+    holder: Holder,
     path: FilePath,
     headers: HeaderMap,
 ) -> Answer<Response> {
@@ -194,7 +215,7 @@ async fn reconstruction(
 
 async fn reconstruction_v2(
     State(hub): State<Hub>,
-    holder: Holder<Read>,
+    holder: Holder,
     path: FilePath,
     headers: HeaderMap,
 ) -> Answer<Response> {

@@ -11,6 +11,7 @@ use bastide_core::{EntryPath, RefName, Revision};
 use bastide_hub::access::Write;
 use bastide_hub::commits::{CommitBuilder, CommitHeader, Operation};
 use bastide_hub::preupload::{Candidate, Verdict};
+use bastide_hub::uploads::Purpose;
 use bastide_hub::{Hub, Problem};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -39,8 +40,15 @@ pub fn routes(routes: Routes) -> Routes {
     )
 }
 
-fn refuse_pull_request(query: &Query) -> Result<(), Problem> {
-    if query.flag("create_pr") { Err(Problem::NotServed("pull requests")) } else { Ok(()) }
+/// What an upload is for: a pull request that there will be, one that there is, or a branch.
+pub fn purpose(query: &Query, revision: &str) -> Purpose {
+    if query.flag("create_pr") {
+        return Purpose::NewPull;
+    }
+    match Revision::parse(revision) {
+        Revision::Ref(name) => name.pull_request_number().map_or(Purpose::Branch, Purpose::Pull),
+        Revision::Commit(_) | Revision::Short(_) | Revision::Head => Purpose::Branch,
+    }
 }
 
 #[derive(Deserialize)]
@@ -66,8 +74,8 @@ async fn preupload(
     query: Query,
     JsonBody(body): JsonBody<PreuploadBody>,
 ) -> Answer<Json<Value>> {
-    refuse_pull_request(&query)?;
-    let access = caller.repo::<Write>(&hub, &route.path).await?;
+    let revision = route.joined_tail();
+    let by = caller.uploader(&hub, &route.path, purpose(&query, &revision)).await?;
     let candidates = body.files.into_iter().map(|file| Candidate {
         path: file.path,
         size: file.size,
@@ -75,7 +83,7 @@ async fn preupload(
     });
     let (attributes, ignores) = (body.git_attributes, body.git_ignore);
     let (commit, verdicts) =
-        hub.preupload(&access, &route.joined_tail(), candidates.collect(), attributes, ignores).await?;
+        hub.preupload(&by.reader(), &revision, candidates.collect(), attributes, ignores).await?;
     let files: Vec<Value> = verdicts.iter().map(verdict_json).collect();
     Ok(Json(json!({ "files": files, "commitOid": commit })))
 }

@@ -10,6 +10,7 @@ use bastide_core::limits::MAX_JSON_BYTES;
 use bastide_core::{RepoKind, RepoPath};
 use bastide_hub::Context;
 use bastide_hub::access::{Access, Level, Seen};
+use bastide_hub::uploads::{Purpose, Uploader};
 use bastide_hub::{Hub, Origin, Problem};
 use futures_util::StreamExt;
 use http::{HeaderMap, Method, header};
@@ -40,6 +41,16 @@ impl Caller {
             return Err(Failure::Moved(Box::new((path.clone(), now.clone()))));
         }
         Ok(access)
+    }
+
+    /// The right by which the caller may bring content to a repository for a purpose.
+    pub async fn uploader(&self, hub: &Hub, path: &RepoPath, purpose: Purpose) -> Answer<Uploader> {
+        let by = hub.access(&self.context).uploader(path, purpose).await?;
+        let now = &by.repo().path;
+        if self.follows_redirects && !now.same_spelling(path) {
+            return Err(Failure::Moved(Box::new((path.clone(), now.clone()))));
+        }
+        Ok(by)
     }
 
     /// A permit to look at a repository: to read it, or at least to see it.

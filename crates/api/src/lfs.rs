@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use bastide_core::id::RowId;
 use bastide_core::{RepoId, Sha256};
 use bastide_hub::access::{Level, Read, Write};
+use bastide_hub::uploads::{Purpose, Right, Uploader};
 use bastide_hub::lfs::{LfsObject, LinkKind, UploadPlan};
-use bastide_hub::links::XetScope;
 use bastide_hub::{Hub, Problem};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, header_text};
 use crate::cas::signature;
+use bastide_hub::links::Signature;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute, body_bytes, origin};
 use crate::guard::guarded;
 use crate::resolve::parse_range;
@@ -97,16 +98,19 @@ async fn download_batch(hub: &Hub, caller: &Caller, route: &RepoRoute, body: &Ba
 }
 
 async fn upload_batch(hub: &Hub, caller: &Caller, route: &RepoRoute, body: &BatchBody) -> Answer<Value> {
-    let access = caller.repo::<Write>(hub, &route.path).await?;
+    // Nothing here says what the upload is for: who cannot write can only propose.
+    let by = caller.uploader(hub, &route.path, Purpose::Unknown).await?;
     let offers = |name: &str| body.transfers.iter().any(|transfer| transfer == name);
     if offers("xet") {
-        return xet_batch(hub, caller, &access, &route.path, body).await;
+        return xet_batch(hub, caller, &by, &route.path, body).await;
     }
-    // One answer has one way of transfer: parts only when all objects that are missing need them.
+    // One answer has one way of transfer: parts only when all objects that are missing need them, and only
+    // for writers.
     let large = |asked: &BatchObject| asked.size > hub.config.lfs_multipart_bytes;
-    let multipart = offers("multipart") && !body.objects.is_empty() && body.objects.iter().all(large);
+    let writer = by.right() == Right::Write;
+    let multipart = writer && offers("multipart") && !body.objects.is_empty() && body.objects.iter().all(large);
     let wanted = body.objects.iter().map(object).collect::<Result<Vec<_>, _>>()?;
-    let plans = hub.plan_uploads(&caller.context, &access, &wanted, multipart).await?;
+    let plans = hub.plan_uploads(&caller.context, &by, &wanted, multipart).await?;
     let objects: Vec<Value> =
         wanted.into_iter().zip(plans).map(|(one, plan)| upload_json(one, plan)).collect();
     let transfer = if multipart { "multipart" } else { "basic" };
@@ -117,13 +121,14 @@ async fn upload_batch(hub: &Hub, caller: &Caller, route: &RepoRoute, body: &Batc
 async fn xet_batch(
     hub: &Hub,
     caller: &Caller,
-    access: &bastide_hub::access::Access<Write>,
+    by: &Uploader,
     path: &bastide_core::RepoPath,
     body: &BatchBody,
 ) -> Answer<Value> {
-    let token = hub.xet_token(&caller.context, access, XetScope::Write);
-    let refresh =
-        format!("{}/api/{}/{}/xet-write-token/main", hub.url(&caller.context), path.kind.plural(), path.id());
+    let token = hub.xet_upload_token(&caller.context, by);
+    let proposal = if by.right() == Right::Propose { "?create_pr=1" } else { "" };
+    let (base, kind) = (hub.url(&caller.context), path.kind.plural());
+    let refresh = format!("{base}/api/{kind}/{}/xet-write-token/main{proposal}", path.id());
     let header = json!({
         "X-Xet-Cas-Url": token.cas_url,
         "X-Xet-Access-Token": token.text,
@@ -131,7 +136,7 @@ async fn xet_batch(
         "X-Xet-Session-Id": caller.context.origin().request_id,
     });
     let wanted = body.objects.iter().map(object).collect::<Result<Vec<_>, _>>()?;
-    let plans = hub.plan_uploads(&caller.context, access, &wanted, false).await?;
+    let plans = hub.plan_uploads(&caller.context, by, &wanted, false).await?;
     let mut objects = Vec::with_capacity(wanted.len());
     for (wanted, plan) in wanted.iter().zip(plans) {
         let mut value = json!({ "oid": wanted.oid, "size": wanted.size, "authenticated": true });
@@ -174,19 +179,44 @@ struct Link<L> {
 
 async fn link<L: Level>(
     hub: &Hub,
-    (repo, oid): &(String, String),
+    path: &(String, String),
     query: &Query,
     parts: &Parts,
     kind: LinkKind,
 ) -> Result<Link<L>, Problem> {
+    let (repo, object, signature) = shown(path, query)?;
+    let (context, access) = hub.check_lfs_link(repo, object, kind, &signature, origin(parts)).await?;
+    Ok(Link { object, context, access })
+}
+
+/// A link of ours to upload by: its object, the caller behind it and the right that it was made by.
+struct UploadLink {
+    object: LfsObject,
+    context: bastide_hub::Context,
+    by: Uploader,
+}
+
+async fn upload_link(
+    hub: &Hub,
+    path: &(String, String),
+    query: &Query,
+    parts: &Parts,
+    kind: fn(Right) -> LinkKind,
+) -> Result<UploadLink, Problem> {
+    let (repo, object, signature) = shown(path, query)?;
+    let right = if query.get("r") == Some("propose") { Right::Propose } else { Right::Write };
+    let (context, by) = hub.check_upload_link(repo, object, kind(right), &signature, origin(parts)).await?;
+    Ok(UploadLink { object, context, by })
+}
+
+/// What a link says.
+fn shown((repo, oid): &(String, String), query: &Query) -> Result<(RepoId, LfsObject, Signature), Problem> {
     let refused = || Problem::Forbidden("this link is not valid: ask for a new one".into());
     let repo: RepoId = repo.parse().map_err(|_| refused())?;
     let oid: Sha256 = oid.parse().map_err(|_| refused())?;
     let size = query.number("size")?.ok_or_else(refused)?;
-    let object = LfsObject { oid, size };
     let signature = signature(query).ok_or_else(refused)?;
-    let (context, access) = hub.check_lfs_link(repo, object, kind, &signature, origin(parts)).await?;
-    Ok(Link { object, context, access })
+    Ok((repo, LfsObject { oid, size }, signature))
 }
 
 fn upload_id(query: &Query) -> RowId {
@@ -200,8 +230,8 @@ async fn upload(
     request: Request,
 ) -> Answer<StatusCode> {
     let (parts, body) = request.into_parts();
-    let link: Link<Write> = link(&hub, &path, &query, &parts, LinkKind::Upload).await?;
-    hub.receive_object(&link.context, &link.access, link.object, body.into_data_stream()).await?;
+    let link = upload_link(&hub, &path, &query, &parts, LinkKind::Upload).await?;
+    hub.receive_object(&link.context, &link.by, link.object, body.into_data_stream()).await?;
     Ok(StatusCode::OK)
 }
 
@@ -256,8 +286,8 @@ async fn verify(
     request: Request,
 ) -> Answer<Json<Value>> {
     let (parts, _) = request.into_parts();
-    let link: Link<Write> = link(&hub, &path, &query, &parts, LinkKind::Verify).await?;
-    hub.verify_object(&link.access, link.object).await?;
+    let link = upload_link(&hub, &path, &query, &parts, LinkKind::Verify).await?;
+    hub.verify_object(&link.by.reader(), link.object).await?;
     Ok(Json(json!({})))
 }
 

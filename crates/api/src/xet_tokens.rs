@@ -3,13 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bastide_hub::access::{Read, Write};
+use bastide_hub::access::Read;
 use bastide_hub::links::{XetScope, XetToken};
-use bastide_hub::{Hub, Problem};
+use bastide_hub::Hub;
 use http::{HeaderName, Method};
 use serde_json::json;
 
 use crate::answer::{Answer, header_text};
+use crate::commit::purpose;
 use crate::extract::{Caller, Query, RepoRoute};
 use crate::routes::Routes;
 
@@ -31,18 +32,16 @@ async fn read_token(State(hub): State<Hub>, caller: Caller, route: RepoRoute) ->
     Ok(token_response(&hub.xet_token(&caller.context, &access, XetScope::Read)))
 }
 
-// The revision is not looked at: clients ask before the branch is there, or say `None`.
+// Nothing has to be at the revision: clients ask before the branch is there, or say `None`.
 async fn write_token(
     State(hub): State<Hub>,
     caller: Caller,
     route: RepoRoute,
     query: Query,
 ) -> Answer<Response> {
-    if query.flag("create_pr") {
-        return Err(Problem::NotServed("pull requests").into());
-    }
-    let access = caller.repo::<Write>(&hub, &route.path).await?;
-    Ok(token_response(&hub.xet_token(&caller.context, &access, XetScope::Write)))
+    let purpose = purpose(&query, &route.joined_tail());
+    let by = caller.uploader(&hub, &route.path, purpose).await?;
+    Ok(token_response(&hub.xet_upload_token(&caller.context, &by)))
 }
 
 /// In the body for some clients, in the headers for others.

@@ -58,6 +58,11 @@ impl RefName {
         self.0.starts_with("refs/tags/")
     }
 
+    /// The number of the pull request whose ref this is.
+    pub fn pull_request_number(&self) -> Option<u64> {
+        self.0.strip_prefix("refs/pr/")?.parse().ok()
+    }
+
     pub fn is_pull_request(&self) -> bool {
         self.0.starts_with("refs/pr/")
     }

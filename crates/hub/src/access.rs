@@ -45,6 +45,14 @@ impl Hub {
 }
 
 impl Gate<'_> {
+    pub(crate) const fn hub(&self) -> &Hub {
+        self.hub
+    }
+
+    pub(crate) const fn context(&self) -> &Context {
+        self.context
+    }
+
     /// A permit for the repository at a path, in any spelling, or under an old name.
     pub async fn repo<L: Level>(&self, path: &RepoPath) -> Result<Access<L>, Problem> {
         self.grant(self.facts_at(path).await?)

@@ -18,7 +18,7 @@ use sha2::Digest;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::access::{Access, Read, Write};
+use crate::uploads::Uploader;
 use crate::{Hub, Problem};
 
 /// Parts of a body that wait for the worker.
@@ -46,7 +46,7 @@ impl Hub {
     pub(crate) async fn ingest<S, E>(
         &self,
         context: &Context,
-        access: &Access<Write>,
+        access: &Uploader,
         size: u64,
         mut body: S,
     ) -> Result<Ingested, Problem>
@@ -90,7 +90,7 @@ impl Hub {
 struct Worker {
     hub: Hub,
     context: Context,
-    access: Access<Write>,
+    access: Uploader,
     runtime: Handle,
     chunker: Chunker,
     sha256: sha2::Sha256,
@@ -115,7 +115,7 @@ struct OpenXorb {
 const UNFINISHED: XetHash = XetHash::from_bytes([0; 32]);
 
 impl Worker {
-    fn new(hub: &Hub, context: &Context, access: &Access<Write>) -> Self {
+    fn new(hub: &Hub, context: &Context, access: &Uploader) -> Self {
         Self {
             hub: hub.clone(),
             context: context.clone(),
@@ -170,7 +170,7 @@ impl Worker {
 
     /// Looks whether this repository has the chunk, and remembers what lies around it.
     fn learn(&mut self, chunk: XetHash) -> Result<(), Problem> {
-        let (hub, access) = (self.hub.clone(), self.access.lower::<Read>());
+        let (hub, access) = (self.hub.clone(), self.access.reader());
         let found = self.runtime.block_on(async move {
             match hub.offered(&access, chunk, OFFERS).await?.first() {
                 Some(row) => hub.xorb_index(&row.index_key).await.map(Some),

@@ -17,6 +17,7 @@ use crate::large::{LargeStream, xorbs_of_terms};
 use crate::links::{ShownLink, Signature};
 use crate::reads::Delivery;
 use crate::repos::repo_event;
+use crate::uploads::{Right, Uploader, forget_xorbs};
 use crate::xet::{CheckedContent, file_event};
 use crate::{Hub, Origin, Problem};
 use bastide_ledger::Action;
@@ -35,21 +36,41 @@ const TOUCH_SECONDS: i64 = 3600;
 /// What a link allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
-    Upload,
+    Upload(Right),
     Part { upload: RowId, number: u64 },
     Complete { upload: RowId },
-    Verify,
+    Verify(Right),
     Download,
 }
 
 impl LinkKind {
     const fn purpose(self) -> &'static str {
         match self {
-            Self::Upload => "lfs-upload",
+            Self::Upload(Right::Write) => "lfs-upload",
+            Self::Upload(Right::Propose) => "lfs-upload-proposed",
             Self::Part { .. } => "lfs-part",
             Self::Complete { .. } => "lfs-complete",
-            Self::Verify => "lfs-verify",
+            Self::Verify(Right::Write) => "lfs-verify",
+            Self::Verify(Right::Propose) => "lfs-verify-proposed",
             Self::Download => "lfs-download",
+        }
+    }
+
+    /// The last word of its address.
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Upload(_) => "upload",
+            Self::Part { .. } => "part",
+            Self::Complete { .. } => "complete",
+            Self::Verify(_) => "verify",
+            Self::Download => "download",
+        }
+    }
+
+    const fn right(self) -> Right {
+        match self {
+            Self::Upload(right) | Self::Verify(right) => right,
+            Self::Part { .. } | Self::Complete { .. } | Self::Download => Right::Write,
         }
     }
 
@@ -64,7 +85,7 @@ impl LinkKind {
         match self {
             Self::Part { upload, number } => [upload.as_i64(), i64::try_from(number).unwrap_or(-1)],
             Self::Complete { upload } => [upload.as_i64(), 0],
-            Self::Upload | Self::Verify | Self::Download => [0, 0],
+            Self::Upload(_) | Self::Verify(_) | Self::Download => [0, 0],
         }
     }
 }
@@ -109,9 +130,10 @@ impl Hub {
             &link_parts(repo.id, object, kind).iter().map(Vec::as_slice).collect::<Vec<_>>(),
             kind.seconds(),
         );
-        let verb = kind.purpose().trim_start_matches("lfs-");
+        let verb = kind.verb();
+        let right = if kind.right() == Right::Propose { "&r=propose" } else { "" };
         format!(
-            "{}/lfs/{}/{verb}/{}?size={}&u={one}&n={two}&{}",
+            "{}/lfs/{}/{verb}/{}?size={}&u={one}&n={two}{right}&{}",
             self.url(context),
             repo.id,
             object.oid,
@@ -129,20 +151,45 @@ impl Hub {
         signature: &Signature,
         origin: Origin,
     ) -> Result<(Context, Access<L>), Problem> {
-        let parts = link_parts(repo, object, kind);
-        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        let link = ShownLink { purpose: kind.purpose(), parts: &parts, signature };
-        let context = self.check_link(&link, origin).await?;
-        let refused = |_| Problem::Forbidden("this link is not valid any more: ask for a new one".into());
-        let access = self.access(&context).repo_by_id(repo).await.map_err(refused)?;
+        let context = self.context_of_link(repo, object, kind, signature, origin).await?;
+        let access = self.access(&context).repo_by_id(repo).await.map_err(not_any_more)?;
         Ok((context, access))
     }
 
-    /// How each of these objects is to be uploaded.
+    /// The caller behind a link to upload by, if it may still bring content by the right of the link.
+    pub async fn check_upload_link(
+        &self,
+        repo: RepoId,
+        object: LfsObject,
+        kind: LinkKind,
+        signature: &Signature,
+        origin: Origin,
+    ) -> Result<(Context, Uploader), Problem> {
+        let context = self.context_of_link(repo, object, kind, signature, origin).await?;
+        let uploader = self.uploader_by_id(&context, repo, kind.right()).await.map_err(not_any_more)?;
+        Ok((context, uploader))
+    }
+
+    async fn context_of_link(
+        &self,
+        repo: RepoId,
+        object: LfsObject,
+        kind: LinkKind,
+        signature: &Signature,
+        origin: Origin,
+    ) -> Result<Context, Problem> {
+        let parts = link_parts(repo, object, kind);
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        let link = ShownLink { purpose: kind.purpose(), parts: &parts, signature };
+        self.check_link(&link, origin).await
+    }
+
+    /// How each of these objects is to be uploaded. In parts by writers only: an upload under way takes room
+    /// that others may need.
     pub async fn plan_uploads(
         &self,
         context: &Context,
-        access: &Access<Write>,
+        by: &Uploader,
         objects: &[LfsObject],
         multipart: bool,
     ) -> Result<Vec<UploadPlan>, Problem> {
@@ -156,38 +203,48 @@ impl Hub {
         // Ids of one moment follow each other: a thousand drawn by lot would meet.
         let mut ids = (RowId::new(context.now()).as_i64()..).map(RowId::from_i64);
         let mut plans = Vec::with_capacity(objects.len());
-        let (mut begun, mut here) = (Vec::new(), Vec::new());
+        let (mut begun, mut here, mut missing) = (Vec::new(), Vec::new(), 0u64);
+        let (permit, right) = (by.permit(), by.right());
         for object in objects.iter().copied() {
             // Only what this repository holds is "already there": a hash alone is no right to bytes.
-            let present = self.find_present(access, object).await?;
-            let verify = self.lfs_link(context, access, object, LinkKind::Verify);
+            let present = self.find_present(by, object).await?;
+            let verify = self.lfs_link(context, &permit, object, LinkKind::Verify(right));
+            if present.is_none() {
+                missing = missing.saturating_add(object.size);
+            }
             plans.push(if let Some(known) = present {
                 here.push(known);
                 UploadPlan::Present
-            } else if multipart && object.size > self.config.lfs_multipart_bytes {
+            } else if let (true, Uploader::Writer(access)) =
+                (multipart && object.size > self.config.lfs_multipart_bytes, by)
+            {
                 let id = ids.next().unwrap_or_else(|| RowId::new(context.now()));
                 let upload = Upload { id, oid: object.oid, size: object.size, part_bytes };
                 let plan = self.part_links(context, access, &upload, verify);
                 begun.push(upload);
                 plan
             } else {
-                UploadPlan::Basic { href: self.lfs_link(context, access, object, LinkKind::Upload), verify }
+                let href = self.lfs_link(context, &permit, object, LinkKind::Upload(right));
+                UploadPlan::Basic { href, verify }
             });
         }
-        self.touch_present(context, access, &here).await?;
-        self.begin_uploads(context, access, &begun).await?;
+        self.upload_room(context, by, missing).await?;
+        if let Uploader::Writer(access) = by {
+            self.touch_present(context, access, &here).await?;
+            self.begin_uploads(context, access, &begun).await?;
+        }
         Ok(plans)
     }
 
-    /// A file of this repository that is the object, whole.
-    async fn find_present(
-        &self,
-        access: &Access<Write>,
-        object: LfsObject,
-    ) -> Result<Option<xet::File>, Problem> {
-        let known = xet::file_by_sha256(&mut self.db.read().await?, access, object.oid).await?;
-        let Some(known) = known.filter(|known| known.size == object.size) else { return Ok(None) };
-        let whole = self.is_whole(&access.lower(), &known.terms).await?;
+    /// A file of this repository that is the object, whole. What is on its way out is there for writers
+    /// only, who keep it by asking.
+    async fn find_present(&self, by: &Uploader, object: LfsObject) -> Result<Option<xet::File>, Problem> {
+        let reader = by.reader();
+        let known = xet::file_by_sha256(&mut self.db.read().await?, &reader, object.oid).await?;
+        let known = known.filter(|known| known.size == object.size);
+        let known = known.filter(|known| !known.unused || by.right() == Right::Write);
+        let Some(known) = known else { return Ok(None) };
+        let whole = self.is_whole(&reader, &known.terms).await?;
         Ok(whole.then_some(known))
     }
 
@@ -267,19 +324,20 @@ impl Hub {
     pub async fn receive_object<S, E>(
         &self,
         context: &Context,
-        access: &Access<Write>,
+        access: &Uploader,
         object: LfsObject,
         body: S,
     ) -> Result<(), Problem>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
+        self.upload_room(context, access, object.size).await?;
         let ingested = self.ingest(context, access, object.size, body).await?;
         if ingested.sha256 != object.oid {
             self.refuse(context, access, object, &ingested).await?;
             return Err(wrong_hash(object.oid, ingested.sha256));
         }
-        let reader = access.lower::<Read>();
+        let reader = access.reader();
         let known = xet::file_by_hash(&mut self.db.read().await?, &reader, ingested.hash).await?;
         let checked = CheckedContent {
             sha256: object.oid,
@@ -288,7 +346,7 @@ impl Hub {
             is_new: known.is_none(),
         };
         let file = CheckedFile { hash: ingested.hash, size: ingested.size, terms: ingested.terms };
-        let mut tx = self.write_to(context, access).await?;
+        let mut tx = self.write_by(context, access).await?;
         self.add_file(&mut tx, context, access, (&file, &checked)).await?;
         let event = file_event(context, access, &file, object.oid);
         crate::crash::point("shard.before");
@@ -299,15 +357,15 @@ impl Hub {
     async fn refuse(
         &self,
         context: &Context,
-        access: &Access<Write>,
+        access: &Uploader,
         object: LfsObject,
         ingested: &Ingested,
     ) -> Result<(), Problem> {
         if ingested.made.is_empty() {
             return Ok(());
         }
-        let mut tx = self.write_to(context, access).await?;
-        let unused = xet::forget_xorbs(&mut tx, access, &ingested.made).await?;
+        let mut tx = self.write_by(context, access).await?;
+        let unused = forget_xorbs(&mut tx, access, &ingested.made).await?;
         let event = repo_event(context, Action::UploadRefuse, access.repo_id(), &access.repo().path)
             .fact("sha256", object.oid.to_string())
             .fact("found", ingested.sha256.to_string());
@@ -331,7 +389,7 @@ impl Hub {
         let found = found.ok_or_else(ended)?;
         let size =
             part_size(&found, number).ok_or_else(|| Problem::Invalid("there is no such part".into()))?;
-        let ingested = self.ingest(context, access, size, body).await?;
+        let ingested = self.ingest(context, &Uploader::Writer(access.clone()), size, body).await?;
         let etag = ingested.sha256.to_string();
         let terms = encode_terms(&ingested.terms);
         let part = Part { number, size, etag: etag.clone(), terms };
@@ -357,21 +415,22 @@ impl Hub {
         (upload, object): (RowId, LfsObject),
         tags: &[(u64, String)],
     ) -> Result<(), Problem> {
+        let by = Uploader::Writer(access.clone());
         let mut read = self.db.read().await?;
         let found = lfs::upload(&mut read, access, upload, context.now()).await?;
         let parts = lfs::parts(&mut read, access, upload).await?;
         drop(read);
         let Some(found) = found.filter(|found| (found.oid, found.size) == (object.oid, object.size)) else {
-            let known = self.find_present(access, object).await?.ok_or_else(ended)?;
+            let known = self.find_present(&by, object).await?.ok_or_else(ended)?;
             return self.touch_present(context, access, &[known]).await;
         };
         check_parts(&found, &parts, tags)?;
         let file = self.join_parts(access, &parts).await?;
-        let checked = self.check_content(access, &file, Some(found.oid), |_| {}).await?;
+        let checked = self.check_content(&by, &file, Some(found.oid), |_| {}).await?;
         let mut tx = self.write_to(context, access).await?;
-        self.add_file(&mut tx, context, access, (&file, &checked)).await?;
+        self.add_file(&mut tx, context, &by, (&file, &checked)).await?;
         lfs::end(&mut tx, access, upload).await?;
-        tx.record(file_event(context, access, &file, found.oid));
+        tx.record(file_event(context, &by, &file, found.oid));
         let event = repo_event(context, Action::UploadComplete, access.repo_id(), &access.repo().path)
             .fact("sha256", found.oid.to_string());
         crate::crash::point("lfs.complete");
@@ -402,7 +461,7 @@ impl Hub {
     }
 
     /// Is an object here, whole?
-    pub async fn verify_object(&self, access: &Access<Write>, object: LfsObject) -> Result<(), Problem> {
+    pub async fn verify_object(&self, access: &Access<Read>, object: LfsObject) -> Result<(), Problem> {
         match xet::file_hash(&mut self.db.read().await?, access, object.oid).await? {
             Some((_, size)) if size == object.size => Ok(()),
             Some((_, size)) => {
@@ -447,6 +506,10 @@ impl Hub {
 
 fn wrong_hash(wanted: Sha256, found: Sha256) -> Problem {
     Problem::Invalid(format!("the content has the SHA-256 {found}, not {wanted}: nothing was stored"))
+}
+
+fn not_any_more(_: Problem) -> Problem {
+    Problem::Forbidden("this link is not valid any more: ask for a new one".into())
 }
 
 fn ended() -> Problem {

@@ -33,6 +33,7 @@ mod revisions;
 pub mod service;
 pub mod tokens;
 pub mod trees;
+pub mod uploads;
 mod weights;
 mod witness;
 mod writes;
@@ -73,6 +74,12 @@ pub struct Config {
     pub lfs_multipart_bytes: u64,
     /// Seconds between the steps of collection: how long what nothing points at can be taken up again.
     pub gc_grace_seconds: i64,
+    /// Bytes that somebody without the right to write may bring to one repository by pull requests.
+    pub proposal_bytes: u64,
+    /// Pull requests that somebody without the right to write may have open in one repository.
+    pub proposals_open: u64,
+    /// Pull requests that a user may open in a day where it cannot write.
+    pub proposals_per_day: u64,
 }
 
 impl Config {
@@ -85,6 +92,9 @@ impl Config {
             read_record_days: 180,
             lfs_multipart_bytes: 1 << 30,
             gc_grace_seconds: 86_400,
+            proposal_bytes: 5 << 30,
+            proposals_open: 20,
+            proposals_per_day: 50,
         }
     }
 }

@@ -6,7 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bastide_core::{Credential, RepoId, TokenId};
 use bastide_ledger::Context;
 
-use crate::access::{Access, Level};
+use crate::access::{Access, Level, Read};
+use crate::uploads::{Right, Uploader};
 use crate::{Hub, Origin, Problem};
 
 /// Clocks of clients may be this far behind ours.
@@ -82,6 +83,27 @@ fn framed<'a>(parts: &[&'a [u8]], expires: &'a [u8], token: &'a [u8]) -> Vec<&'a
 pub enum XetScope {
     Read,
     Write,
+    /// To bring content for a pull request.
+    Propose,
+}
+
+impl XetScope {
+    const fn as_byte(self) -> u8 {
+        match self {
+            Self::Read => 0,
+            Self::Write => 1,
+            Self::Propose => 2,
+        }
+    }
+
+    /// The right to bring content that a token has, if it has one.
+    const fn right(byte: u8) -> Option<Right> {
+        match byte {
+            1 => Some(Right::Write),
+            2 => Some(Right::Propose),
+            _ => None,
+        }
+    }
 }
 
 /// A Xet token and where to use it.
@@ -103,6 +125,14 @@ impl Hub {
         format!("{}/xet/{repo}/{epoch}", self.url(context))
     }
 
+    /// A Xet token to upload with.
+    pub fn xet_upload_token(&self, context: &Context, by: &Uploader) -> XetToken {
+        match by {
+            Uploader::Writer(access) => self.xet_token(context, access, XetScope::Write),
+            Uploader::Proposer(access) => self.xet_token(context, access, XetScope::Propose),
+        }
+    }
+
     /// A Xet token for the permit's repository. The permit's level is the most that it can do.
     pub fn xet_token<L: Level>(&self, context: &Context, access: &Access<L>, scope: XetScope) -> XetToken {
         let repo = access.repo();
@@ -113,14 +143,42 @@ impl Hub {
         XetToken { text, expires, cas_url: self.cas_url(context, repo.id, repo.epoch) }
     }
 
-    /// The caller behind a Xet token, and the permit that it has there and now.
-    pub async fn check_xet_token<L: Level>(
+    /// The caller behind a Xet token, and the permit to read that it has there and now.
+    pub async fn check_xet_token(
         &self,
         text: Option<&str>,
         place: (&str, i64),
-        needed: XetScope,
         origin: Origin,
-    ) -> Result<(Context, Access<L>), Problem> {
+    ) -> Result<(Context, Access<Read>), Problem> {
+        let (context, repo, _) = self.shown_xet_token(text, place, origin).await?;
+        let access = self.access(&context).repo_by_id(repo).await.map_err(|_| Problem::BadToken)?;
+        Ok((context, access))
+    }
+
+    /// The caller behind a Xet token, and the right to bring content by which the token was made, if it
+    /// still is there.
+    pub async fn check_xet_upload_token(
+        &self,
+        text: Option<&str>,
+        place: (&str, i64),
+        origin: Origin,
+    ) -> Result<(Context, Uploader), Problem> {
+        let (context, repo, scope) = self.shown_xet_token(text, place, origin).await?;
+        // A new token of the same kind would not help: this is no 401, which asks for one.
+        let right = XetScope::right(scope)
+            .ok_or_else(|| Problem::Forbidden("this token is for reading: ask for one to write".into()))?;
+        // Rights that are gone since end the token as well.
+        let by = self.uploader_by_id(&context, repo, right).await.map_err(|_| Problem::BadToken)?;
+        Ok((context, by))
+    }
+
+    /// Who stands behind a Xet token that is genuine and for this place, its repository and its scope.
+    async fn shown_xet_token(
+        &self,
+        text: Option<&str>,
+        place: (&str, i64),
+        origin: Origin,
+    ) -> Result<(Context, RepoId, u8), Problem> {
         let bytes = text.and_then(|text| URL_SAFE_NO_PAD.decode(text.strip_prefix(XET_PREFIX)?).ok());
         let bytes = bytes.filter(|bytes| bytes.len() == XET_BYTES).ok_or(Problem::BadToken)?;
         let (body, mac) = bytes.split_at_checked(XET_BYTES - 32).ok_or(Problem::BadToken)?;
@@ -132,27 +190,19 @@ impl Hub {
             i64::from_be_bytes(bytes.unwrap_or_default())
         };
         let (repo, epoch, token, expires) = (RepoId::from_i64(number(0)), number(8), number(17), number(25));
-        let scope = if body.get(16) == Some(&1) { XetScope::Write } else { XetScope::Read };
         let ended = self.clock.now().as_seconds() >= expires + SKEW_SECONDS;
         if ended || place != (repo.to_string().as_str(), epoch) {
             return Err(Problem::BadToken);
         }
         let context = self.context_behind(token, origin).await?;
-        if needed == XetScope::Write && scope != needed {
-            // A new token of the same kind would not help: this is no 401, which asks for one.
-            return Err(Problem::Forbidden("this token is for reading: ask for one to write".into()));
-        }
-        // Rights that are gone since end the token as well.
-        let access = self.access(&context).repo_by_id(repo).await.map_err(|_| Problem::BadToken)?;
-        Ok((context, access))
+        Ok((context, repo, body.get(16).copied().unwrap_or_default()))
     }
 }
 
 fn xet_body(repo: RepoId, epoch: i64, scope: XetScope, token: i64, expires: i64) -> Vec<u8> {
-    let scope = u8::from(scope == XetScope::Write);
     let mut body = repo.as_i64().to_be_bytes().to_vec();
     body.extend_from_slice(&epoch.to_be_bytes());
-    body.push(scope);
+    body.push(scope.as_byte());
     body.extend_from_slice(&token.to_be_bytes());
     body.extend_from_slice(&expires.to_be_bytes());
     body

@@ -6,7 +6,7 @@ use bastide_git::{GitError, Repo};
 use bastide_inspect::attributes::{self, Attributes, Ignores, Steps, TooMuchWork};
 use bastide_inspect::is_binary;
 
-use crate::access::{Access, Write};
+use crate::access::{Access, Read};
 use crate::{Hub, Problem};
 
 /// Longest file of rules that is read from a repository.
@@ -33,7 +33,7 @@ pub struct Verdict {
 impl Hub {
     pub async fn preupload(
         &self,
-        access: &Access<Write>,
+        access: &Access<Read>,
         revision: &str,
         candidates: Vec<Candidate>,
         attributes: Option<String>,

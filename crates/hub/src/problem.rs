@@ -49,6 +49,15 @@ pub enum Problem {
     Range { size: u64 },
     #[error("{0}")]
     TooLarge(String),
+    /// More than somebody may have: less, or somebody who allows more, will help.
+    #[error("{0}")]
+    Quota(String),
+    /// More than somebody may do in a while: trying again after it will help.
+    #[error("{message}")]
+    TooMany { message: String, seconds: u32 },
+    /// It cannot be done as things are; `paths` are the files that are in the way, if that is why.
+    #[error("{message}")]
+    Conflict { message: String, paths: Vec<String> },
     /// No space: the old state is intact, trying again at once will not help.
     #[error("this hub has no space left: nothing was changed; tell its operator")]
     Full,

@@ -20,10 +20,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha2::Digest;
 
-use crate::access::{Access, Read, Write};
+use crate::access::{Access, Read};
 use crate::large::{OpenXorb, xorbs_of_terms};
 use crate::links::{ShownLink, Signature};
 use crate::repos::repo_event;
+use crate::uploads::{Right, Uploader, damaged};
 use crate::{Hub, Origin, Problem};
 
 /// A client's own footer may follow the chunks; it is cut off, but it has to fit.
@@ -93,13 +94,14 @@ impl Hub {
     pub async fn receive_xorb<S, E>(
         &self,
         context: &Context,
-        access: &Access<Write>,
+        access: &Uploader,
         hash: XetHash,
         body: S,
     ) -> Result<bool, Problem>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
+        self.upload_room(context, access, 0).await?;
         let staged = self.stage_body(body, MAX_STORED_XORB_BYTES + FOOTER_ROOM).await?;
         let _turn = self.validations.acquire().await.map_err(Problem::internal)?;
         let path = staged.path().to_owned();
@@ -108,7 +110,9 @@ impl Hub {
             Ok::<_, Problem>(validate(std::io::BufReader::with_capacity(1 << 20, file), &hash)?)
         });
         let (index, stored) = checked.await??;
-        Ok(self.add_xorb(context, access, index, staged, stored).await?.is_some())
+        let new = self.add_xorb(context, access, index, staged, stored).await?.is_some();
+        // What of the repository is in no commit is nothing that a proposer is told of.
+        Ok(new || access.right() == Right::Propose)
     }
 
     /// Copies a body into a temporary file, up to a limit.
@@ -132,12 +136,15 @@ impl Hub {
     pub(crate) async fn add_xorb(
         &self,
         context: &Context,
-        access: &Access<Write>,
+        access: &Uploader,
         index: XorbIndex,
         mut staged: Staged,
         stored: u64,
     ) -> Result<Option<RowId>, Problem> {
         let replaces = self.bad_copy(access, index.hash).await?;
+        if replaces.is_some() && access.right() == Right::Propose {
+            return Err(damaged());
+        }
         staged.truncate(stored)?;
         let name = index.hash.to_string();
         let key = BlobKey::fresh(Class::Xorb, &name)?;
@@ -157,10 +164,22 @@ impl Hub {
             eligible: &eligible,
             replaces: replaces.as_deref(),
         };
-        match self.receive(context, access, &new).await? {
+        let keys = [key.to_string(), index_key.to_string()];
+        match self.receive(context, access, &new).await {
+            // Who has no room cannot fill the disk by trying.
+            Err(problem @ Problem::Quota(_)) => {
+                self.delete_blobs(&keys).await?;
+                Err(problem)
+            }
+            received => self.received(received?, &keys).await,
+        }
+    }
+
+    async fn received(&self, received: Received, keys: &[String]) -> Result<Option<RowId>, Problem> {
+        match received {
             Received::New(id) => return Ok(Some(id)),
             // The repository had it: one copy is enough.
-            Received::Known => self.delete_blobs(&[key.to_string(), index_key.to_string()]).await?,
+            Received::Known => self.delete_blobs(keys).await?,
             Received::Replaced { unused } => self.delete_blobs(&unused).await?,
         }
         Ok(None)
@@ -170,11 +189,11 @@ impl Hub {
     async fn receive(
         &self,
         context: &Context,
-        access: &Access<Write>,
+        access: &Uploader,
         new: &NewXorb<'_>,
     ) -> Result<Received, Problem> {
-        let mut tx = self.write_to(context, access).await?;
-        let received = xet::receive_xorb(&mut tx, access, new, context.now()).await?;
+        let mut tx = self.write_by(context, access).await?;
+        let received = self.put_xorb(&mut tx, context, access, new).await?;
         if received != Received::Known {
             // Others may have stored the same bytes; whether they have is looked at later, by a job,
             // so that nothing about this answer tells.
@@ -190,8 +209,8 @@ impl Hub {
     }
 
     /// The blob of this repository's copy of a xorb, when the copy is lost or its bytes are wrong.
-    async fn bad_copy(&self, access: &Access<Write>, hash: XetHash) -> Result<Option<String>, Problem> {
-        let known = xet::xorb_of(&mut self.db.read().await?, access, hash).await?;
+    async fn bad_copy(&self, access: &Uploader, hash: XetHash) -> Result<Option<String>, Problem> {
+        let known = xet::xorb_of(&mut self.db.read().await?, &access.permit(), hash).await?;
         let Some(known) = known else { return Ok(None) };
         let good = self.is_here(&known).await? && self.is_as_written(&known).await?;
         Ok((!good).then_some(known.blob_key))
@@ -219,10 +238,11 @@ impl Hub {
     pub async fn register_shard(
         &self,
         context: &Context,
-        access: &Access<Write>,
+        access: &Uploader,
         bytes: &[u8],
         progress: impl Fn(u64, u64) + Send + Sync,
     ) -> Result<bool, Problem> {
+        self.upload_room(context, access, 0).await?;
         let files = shard::parse(bytes)?;
         let mut work = ShardWork { budget: MAX_SHARD_CHUNKS, xorbs: HashMap::new() };
         let mut checked = Vec::new();
@@ -247,11 +267,11 @@ impl Hub {
     /// Checks a file against the xorbs that it names and this repository may use.
     async fn check_shard_file(
         &self,
-        access: &Access<Write>,
+        access: &Uploader,
         file: &ShardFile,
         work: &mut ShardWork,
     ) -> Result<CheckedFile, Problem> {
-        let reader = access.lower::<Read>();
+        let reader = access.reader();
         let mut check = FileCheck::new(file)?;
         let mut open: HashMap<XetHash, OpenXorb> = HashMap::new();
         let mut until_yield = CHECKED_AT_ONCE;
@@ -278,13 +298,13 @@ impl Hub {
     async fn register_file(
         &self,
         context: &Context,
-        access: &Access<Write>,
+        access: &Uploader,
         file: CheckedFile,
         claimed: Option<Sha256>,
         progress: impl Fn(u64) + Send + Sync,
     ) -> Result<bool, Problem> {
         let checked = self.check_content(access, &file, claimed, progress).await?;
-        let mut tx = self.write_to(context, access).await?;
+        let mut tx = self.write_by(context, access).await?;
         self.add_file(&mut tx, context, access, (&file, &checked)).await?;
         let event = file_event(context, access, &file, checked.sha256);
         crate::crash::point("shard.before");
@@ -296,12 +316,12 @@ impl Hub {
     /// compares it with the one that is claimed.
     pub(crate) async fn check_content(
         &self,
-        access: &Access<Write>,
+        access: &Uploader,
         file: &CheckedFile,
         claimed: Option<Sha256>,
         progress: impl Fn(u64) + Send + Sync,
     ) -> Result<CheckedContent, Problem> {
-        let reader = access.lower::<Read>();
+        let reader = access.reader();
         let known = xet::file_by_hash(&mut self.db.read().await?, &reader, file.hash).await?;
         let is_new = known.is_none();
         let replace = self.is_broken(&reader, known.as_ref()).await?;
@@ -343,7 +363,7 @@ impl Hub {
         &self,
         tx: &mut WriteTx,
         context: &Context,
-        access: &Access<Write>,
+        access: &Uploader,
         (file, checked): (&CheckedFile, &CheckedContent),
     ) -> Result<(), Problem> {
         let xorbs = xorbs_of_terms(&file.terms);
@@ -357,7 +377,7 @@ impl Hub {
             first_chunk: checked.first_chunk,
             replace: checked.replace,
         };
-        if !xet::add_file(tx, access, &new, context.now()).await? {
+        if !self.put_file(tx, context, access, (&new, checked.is_new)).await? {
             return Err(bastide_xet::XetError::UnknownChunks.into());
         }
         Ok(())
@@ -476,7 +496,7 @@ impl Hub {
 
 pub(crate) fn file_event(
     context: &Context,
-    access: &Access<Write>,
+    access: &Uploader,
     file: &CheckedFile,
     sha256: Sha256,
 ) -> NewEvent {

@@ -84,3 +84,32 @@ CREATE TABLE discussion_participant (
     PRIMARY KEY (discussion_id, user_id)
 );
 CREATE INDEX discussion_participant_by_user ON discussion_participant (user_id);
+
+-- What those who may only propose have brought to a repository: a xorb and the row of a file for as long as the
+-- repository has them, the commits of a pull request as long as its ref is there.
+CREATE TABLE proposal_xorb (
+    repo_id {int} NOT NULL,
+    xorb_id {int} NOT NULL,
+    user_id {int} NOT NULL,
+    bytes {int} NOT NULL,
+    PRIMARY KEY (repo_id, xorb_id),
+    FOREIGN KEY (repo_id, xorb_id) REFERENCES repo_xorb (repo_id, xorb_id) ON DELETE CASCADE
+);
+CREATE INDEX proposal_xorb_by_user ON proposal_xorb (repo_id, user_id);
+
+CREATE TABLE proposal_file (
+    file_id {int} NOT NULL PRIMARY KEY REFERENCES xet_file (id) ON DELETE CASCADE,
+    repo_id {int} NOT NULL REFERENCES repo (id) ON DELETE CASCADE,
+    user_id {int} NOT NULL,
+    bytes {int} NOT NULL
+);
+CREATE INDEX proposal_file_by_user ON proposal_file (repo_id, user_id);
+
+CREATE TABLE proposal_commit (
+    repo_id {int} NOT NULL REFERENCES repo (id) ON DELETE CASCADE,
+    number {int} NOT NULL,
+    user_id {int} NOT NULL,
+    bytes {int} NOT NULL,
+    PRIMARY KEY (repo_id, number, user_id)
+);
+CREATE INDEX proposal_commit_by_user ON proposal_commit (repo_id, user_id);

@@ -3,7 +3,7 @@
 use bastide_core::{NamespaceId, Oid, RepoId, Timestamp};
 
 use crate::db::{Reader, Row, WriteTx};
-use crate::permit::{Access, Includes, See, Write};
+use crate::permit::{Access, Includes, Propose, See, Write};
 use crate::{StoreError, values};
 
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub async fn pack_count<L: Includes<See>>(read: &mut Reader, access: &Access<L>)
 }
 
 /// Adds a pack. The same objects packed again are the same pack: that is no error.
-pub async fn add_pack<L: Includes<Write>>(
+pub async fn add_pack<L: Includes<Propose>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     pack: &Pack,
@@ -89,8 +89,8 @@ pub struct ChangeRow<'a> {
     pub object: Option<Oid>,
 }
 
-/// Adds a commit with its changed paths. Its parents are here already.
-pub async fn add_commit<L: Includes<Write>>(
+/// Adds a commit with its changed paths. Its parents are here already. It is part of no branch by that.
+pub async fn add_commit<L: Includes<Propose>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     commit: &CommitRow<'_>,

@@ -18,6 +18,7 @@ pub mod lfs;
 pub mod lists;
 mod migrate;
 pub mod permit;
+pub mod proposals;
 pub mod reads;
 pub mod refs;
 pub mod related;

@@ -5,7 +5,7 @@
 use bastide_core::{RepoId, Sha256, Timestamp, XetHash, id::RowId};
 
 use crate::db::{Reader, Row, WriteTx};
-use crate::permit::{Access, Includes, Read, See, Write};
+use crate::permit::{Access, Includes, Propose, Rank, Read, See, Write};
 use crate::{StoreError, values};
 
 #[derive(Debug, Clone)]
@@ -72,22 +72,22 @@ pub enum Received {
     Replaced { unused: Vec<String> },
 }
 
-/// Notes that a writer of this repository has sent all of a xorb's bytes. Looks at this repository
-/// alone: what others hold changes nothing.
-pub async fn receive_xorb<L: Includes<Write>>(
+/// Notes that somebody who may bring content to this repository has sent all of a xorb's bytes. Looks at
+/// this repository alone: what others hold changes nothing. In place of a bad copy they come for writers only.
+pub async fn receive_xorb<L: Includes<Propose>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     new: &NewXorb<'_>,
     now: Timestamp,
 ) -> Result<Received, StoreError> {
-    let Some(known) = use_xorb(tx, access, new.hash, now).await? else {
+    let Some(known) = use_xorb(tx, access.repo_id(), new.hash, now).await? else {
         return Ok(Received::New(insert_xorb(tx, access.repo_id(), new, now).await?));
     };
     let sql = "SELECT blob_key, index_key FROM xorb WHERE id = $1";
     let row = tx.one(sql, values![known]).await?;
     let row = row.ok_or_else(|| StoreError::Corrupt("a right to no xorb".into()))?;
     let (blob, index): (String, String) = (row.get(0)?, row.get(1)?);
-    if new.replaces != Some(blob.as_str()) {
+    if new.replaces != Some(blob.as_str()) || L::RANK < Rank::Write {
         return Ok(Received::Known);
     }
     let sql = "UPDATE xorb SET blob_key = $1, index_key = $2, stored_bytes = $3, raw_bytes = $4, chunks = $5, \
@@ -142,19 +142,19 @@ async fn add_dedup_chunk(
 
 /// This repository's row of a xorb, which is wanted as of now: collection leaves it alone for its
 /// grace. `None` when the repository may not use it.
-pub(crate) async fn use_xorb<L: Includes<Write>>(
+pub(crate) async fn use_xorb(
     tx: &mut WriteTx,
-    access: &Access<L>,
+    repo: RepoId,
     hash: XetHash,
     now: Timestamp,
 ) -> Result<Option<RowId>, StoreError> {
     let sql = "UPDATE repo_xorb SET touched_at = $1 WHERE repo_id = $2 AND hash = $3 RETURNING xorb_id";
-    tx.one(sql, values![now, access.repo_id(), hash]).await?.map(|row| row.get(0)).transpose()
+    tx.one(sql, values![now, repo, hash]).await?.map(|row| row.get(0)).transpose()
 }
 
 /// Takes back xorbs that were received for a file that then was refused, where nothing has come to
 /// use them. Answers the blobs that no row names any more.
-pub async fn forget_xorbs<L: Includes<Write>>(
+pub async fn forget_xorbs<L: Includes<Propose>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     ids: &[RowId],
@@ -283,7 +283,7 @@ pub struct NewFile<'a> {
 
 /// Registers a file. False when one of its xorbs is not this repository's any more: collection
 /// came between, and nothing has changed.
-pub async fn add_file<L: Includes<Write>>(
+pub async fn add_file<L: Includes<Propose>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     new: &NewFile<'_>,
@@ -291,13 +291,14 @@ pub async fn add_file<L: Includes<Write>>(
 ) -> Result<bool, StoreError> {
     let mut xorbs = Vec::with_capacity(new.xorbs.len());
     for hash in new.xorbs {
-        let Some(id) = use_xorb(tx, access, *hash, now).await? else { return Ok(false) };
+        let Some(id) = use_xorb(tx, access.repo_id(), *hash, now).await? else { return Ok(false) };
         if let Some((_, chunk)) = new.first_chunk.filter(|(xorb, _)| xorb == hash) {
             add_dedup_chunk(tx, access.repo_id(), chunk, id).await?;
         }
         xorbs.push(id);
     }
-    if let Some(file) = file_row(tx, access.repo_id(), new, now).await? {
+    let replace = new.replace && L::RANK >= Rank::Write;
+    if let Some(file) = file_row(tx, access.repo_id(), (new, replace), now).await? {
         for xorb in xorbs {
             let sql = "INSERT INTO file_xorb (file_id, xorb_id) VALUES ($1, $2)";
             tx.execute(sql, values![file, xorb]).await?;
@@ -310,7 +311,7 @@ pub async fn add_file<L: Includes<Write>>(
 async fn file_row(
     tx: &mut WriteTx,
     repo: RepoId,
-    new: &NewFile<'_>,
+    (new, replace): (&NewFile<'_>, bool),
     now: Timestamp,
 ) -> Result<Option<RowId>, StoreError> {
     let sql = "UPDATE xet_file SET touched_at = $1, unused_since = NULL, sha256 = COALESCE(sha256, $2) \
@@ -318,7 +319,7 @@ async fn file_row(
     let known = tx.one(sql, values![now, new.sha256, repo, new.hash]).await?;
     let known: Option<RowId> = known.map(|row| row.get(0)).transpose()?;
     match known {
-        Some(_) if !new.replace => Ok(None),
+        Some(_) if !replace => Ok(None),
         Some(id) => {
             tx.execute("DELETE FROM file_xorb WHERE file_id = $1", values![id]).await?;
             tx.execute("UPDATE xet_file SET terms = $1 WHERE id = $2", values![new.terms, id]).await?;
@@ -344,6 +345,17 @@ pub async fn touch_file<L: Includes<Write>>(
 ) -> Result<bool, StoreError> {
     let sql = "UPDATE xet_file SET touched_at = $1, unused_since = NULL WHERE repo_id = $2 AND sha256 = $3";
     Ok(tx.execute(sql, values![now, access.repo_id(), sha256]).await? > 0)
+}
+
+/// Is a file here that collection does not regard as unused? A proposal may point at it as it is: nobody
+/// but a writer keeps what is on its way out.
+pub async fn is_in_use<L: Includes<Propose>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    sha256: Sha256,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM xet_file WHERE repo_id = $1 AND sha256 = $2 AND unused_since IS NULL LIMIT 1";
+    Ok(tx.one(sql, values![access.repo_id(), sha256]).await?.is_some())
 }
 
 /// Gives a repository the files of another: for duplicates and server-side copies, whose caller

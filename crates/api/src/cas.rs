@@ -62,8 +62,7 @@ impl FromRequestParts<Hub> for Holder {
 
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Answer<Self> {
         let token = shown_token(&parts.headers)?;
-        let (context, access) =
-            hub.check_xet_token(token.as_deref(), place(parts)?, origin(parts)).await?;
+        let (context, access) = hub.check_xet_token(token.as_deref(), place(parts)?, origin(parts)).await?;
         Ok(Self { context, access })
     }
 }

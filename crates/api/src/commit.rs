@@ -104,7 +104,9 @@ async fn commit(
     query: Query,
     request: Request,
 ) -> Answer<Json<Value>> {
-    refuse_pull_request(&query)?;
+    if query.flag("create_pr") {
+        return Err(Problem::NotServed("pull requests").into());
+    }
     let access = caller.repo::<Write>(&hub, &route.path).await?;
     let target = target(&route.joined_tail())?;
     let mut reader = Reader { header: None, builder: hub.begin_commit()? };

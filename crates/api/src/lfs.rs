@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use bastide_core::id::RowId;
 use bastide_core::{RepoId, Sha256};
 use bastide_hub::access::{Level, Read, Write};
-use bastide_hub::uploads::{Purpose, Right, Uploader};
 use bastide_hub::lfs::{LfsObject, LinkKind, UploadPlan};
+use bastide_hub::uploads::{Purpose, Right, Uploader};
 use bastide_hub::{Hub, Problem};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -17,11 +17,11 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, header_text};
 use crate::cas::signature;
-use bastide_hub::links::Signature;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute, body_bytes, origin};
 use crate::guard::guarded;
 use crate::resolve::parse_range;
 use crate::routes::Routes;
+use bastide_hub::links::Signature;
 
 const LFS_JSON: &str = "application/vnd.git-lfs+json";
 /// Objects of one call.
@@ -108,7 +108,8 @@ async fn upload_batch(hub: &Hub, caller: &Caller, route: &RepoRoute, body: &Batc
     // for writers.
     let large = |asked: &BatchObject| asked.size > hub.config.lfs_multipart_bytes;
     let writer = by.right() == Right::Write;
-    let multipart = writer && offers("multipart") && !body.objects.is_empty() && body.objects.iter().all(large);
+    let multipart =
+        writer && offers("multipart") && !body.objects.is_empty() && body.objects.iter().all(large);
     let wanted = body.objects.iter().map(object).collect::<Result<Vec<_>, _>>()?;
     let plans = hub.plan_uploads(&caller.context, &by, &wanted, multipart).await?;
     let objects: Vec<Value> =

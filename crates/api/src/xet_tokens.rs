@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use bastide_hub::Hub;
 use bastide_hub::access::Read;
 use bastide_hub::links::{XetScope, XetToken};
-use bastide_hub::Hub;
 use http::{HeaderName, Method};
 use serde_json::json;
 

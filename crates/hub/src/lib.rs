@@ -26,6 +26,7 @@ mod metadata;
 mod objects;
 pub mod preupload;
 mod problem;
+pub mod pulls;
 pub mod reads;
 pub mod reconstruct;
 pub mod repos;

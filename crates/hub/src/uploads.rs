@@ -124,7 +124,9 @@ impl Hub {
     async fn refuse_if_closed(&self, access: &Access<Propose>) -> Result<(), Problem> {
         let closed = repos::settings_of(&mut self.db.read().await?, access).await?.discussions_disabled;
         if closed == Some(true) {
-            return Err(Problem::Forbidden("this repository takes no discussions and no pull requests".into()));
+            return Err(Problem::Forbidden(
+                "this repository takes no discussions and no pull requests".into(),
+            ));
         }
         Ok(())
     }
@@ -217,32 +219,6 @@ impl Hub {
             self.check_room(tx, context, access).await?;
         }
         Ok(added)
-    }
-
-    /// Counts a commit to a pull request.
-    pub(crate) async fn put_proposal(
-        &self,
-        tx: &mut WriteTx,
-        context: &Context,
-        access: &Access<Propose>,
-        (number, bytes): (u64, u64),
-    ) -> Result<(), Problem> {
-        let bytes = bytes.max(LEAST_BYTES);
-        proposals::charge_commit(tx, access, (proposer(context)?, number), bytes).await?;
-        self.check_room(tx, context, access).await
-    }
-}
-
-/// What points at a file is about to be written: it is kept from collection, if that has not taken it.
-pub(crate) async fn keep_file(
-    tx: &mut WriteTx,
-    by: &Uploader,
-    sha256: Sha256,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    match by {
-        Uploader::Writer(access) => xet::touch_file(tx, access, sha256, now).await,
-        Uploader::Proposer(access) => xet::is_in_use(tx, access, sha256).await,
     }
 }
 

@@ -78,7 +78,9 @@ pub async fn add_part<L: Includes<Write>>(
     let params = values![upload, part.number, part.size, &part.etag, part.terms.as_slice()];
     tx.execute(sql, params).await?;
     for hash in xorbs {
-        let Some(xorb) = crate::xet::use_xorb(tx, access.repo_id(), *hash, now).await? else { return Ok(false) };
+        let Some(xorb) = crate::xet::use_xorb(tx, access.repo_id(), *hash, now).await? else {
+            return Ok(false);
+        };
         let sql = "INSERT INTO lfs_part_xorb (upload_id, number, xorb_id) VALUES ($1, $2, $3)";
         tx.execute(sql, values![upload, part.number, xorb]).await?;
     }

@@ -5,7 +5,7 @@
 //! pull request: they are counted against a quota of their own, they never take the place of anything
 //! that is there, and they bring back nothing that is on its way out.
 
-use bastide_core::{NamespaceId, RepoId, RepoPath, Sha256, Timestamp, id::RowId};
+use bastide_core::{NamespaceId, RepoId, RepoPath, id::RowId};
 use bastide_ledger::Context;
 use bastide_store::permit::Repo;
 use bastide_store::xet::{self, NewFile, NewXorb, Received};

@@ -131,6 +131,15 @@ pub fn header_text(text: &str) -> HeaderValue {
     HeaderValue::from_str(&safe).unwrap_or_else(|_| HeaderValue::from_static("?"))
 }
 
+/// Text as HTML: nothing in it is markup.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
+}
+
 /// A route that we do not serve: honest, and not a 5xx, which clients would repeat.
 pub async fn no_such_route(State(hub): State<Hub>, request: Request) -> Answer<Response> {
     let (mut parts, _) = request.into_parts();

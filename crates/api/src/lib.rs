@@ -7,6 +7,7 @@ mod cards;
 mod cas;
 mod commit;
 mod conditions;
+mod discussions;
 mod extract;
 mod git;
 mod guard;

@@ -11,7 +11,7 @@ use http::{Method, Uri, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, header_text};
+use crate::answer::{Answer, escape, header_text};
 use crate::commit::target;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute};
 use crate::routes::Routes;
@@ -153,15 +153,6 @@ fn commit_json(item: &CommitItem, formatted: bool) -> Value {
         value.insert("formatted".into(), html);
     }
     value
-}
-
-/// Text as HTML: nothing in it is markup.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
 }
 
 #[derive(Deserialize, Default)]

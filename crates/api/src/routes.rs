@@ -8,8 +8,8 @@ use bastide_hub::Hub;
 use http::Method;
 
 use crate::{
-    cards, cas, commit, git, info, lfs, list, middleware, refs, repos, resolve, tasks, tree, users,
-    xet_tokens,
+    cards, cas, commit, discussions, git, info, lfs, list, middleware, refs, repos, resolve, tasks, tree,
+    users, xet_tokens,
 };
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
@@ -80,7 +80,7 @@ where
 }
 
 fn all() -> Routes {
-    let parts: [fn(Routes) -> Routes; 14] = [
+    let parts: [fn(Routes) -> Routes; 15] = [
         users::routes,
         repos::routes,
         info::routes,
@@ -88,6 +88,7 @@ fn all() -> Routes {
         tree::routes,
         commit::routes,
         refs::routes,
+        discussions::routes,
         resolve::routes,
         cards::routes,
         tasks::routes,

@@ -45,6 +45,22 @@ pub const MAX_CARD_BYTES: usize = 2 * 1024 * 1024;
 pub const MAX_COMMIT_TITLE: usize = 1024;
 pub const MAX_COMMIT_MESSAGE: usize = 64 * 1024;
 
+/// Characters of a discussion's title.
+pub const MIN_DISCUSSION_TITLE: usize = 3;
+pub const MAX_DISCUSSION_TITLE: usize = 200;
+/// Bytes of one comment, and how often it can be written: once and edited.
+pub const MAX_COMMENT_BYTES: usize = 64 * 1024;
+pub const MAX_COMMENT_VERSIONS: u64 = 100;
+/// Events of one discussion, and bytes of all versions of all of its comments: one answer has them all.
+pub const MAX_DISCUSSION_EVENTS: u64 = 5000;
+pub const MAX_DISCUSSION_BYTES: u64 = 8 * 1024 * 1024;
+/// Names in a comment that make somebody take part.
+pub const MAX_MENTIONS: usize = 20;
+/// What those without write access may open in a day, anywhere, and say and change in an hour, in the
+/// discussions of one repository.
+pub const DISCUSSIONS_PER_DAY: u64 = 50;
+pub const COMMENTS_PER_HOUR: u64 = 100;
+
 /// Content of one xorb, before compression. Clients count this, and not what they send: of content
 /// that does not compress the wire takes a little more.
 pub const MAX_XORB_BYTES: usize = 64 * 1024 * 1024;

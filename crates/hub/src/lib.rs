@@ -11,6 +11,7 @@ pub mod claim;
 pub mod commits;
 pub mod content;
 pub mod crash;
+pub mod discussions;
 pub mod fsck;
 pub mod gc;
 pub mod history;

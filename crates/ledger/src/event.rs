@@ -109,6 +109,12 @@ actions! {
     PacksMerge = "packs.merge",
     GcCondemn = "gc.condemn",
     GcCollect = "gc.collect",
+    DiscussionCreate = "discussion.create",
+    DiscussionUpdate = "discussion.update",
+    DiscussionDelete = "discussion.delete",
+    CommentCreate = "comment.create",
+    CommentEdit = "comment.edit",
+    CommentHide = "comment.hide",
     JobFailed = "job.failed",
 }
 

@@ -15,7 +15,7 @@ pub use events::{
     Comment, CommentVersion, EventRow, NewDiscussionEvent, NewVersion, Participant, add_comment, add_event,
     add_version, event, events, hide, note_participants, users_named,
 };
-pub use limits::{comments_since, opened_since};
+pub use limits::{Spent, comments_since, opened_since};
 pub use list::{DiscussionOrder, DiscussionPage, DiscussionQuery, list};
 
 use bastide_core::id::RowId;

@@ -50,13 +50,21 @@ const CALLERS: [(&str, &str); 9] = [
 
 /// These may not write to any of the repositories.
 const CANNOT_WRITE: [&str; 5] = ["anonymous", "stranger", "reader", "contributor", "read token"];
-/// Who may propose does something here: content for a pull request, which no branch has by that.
-const PROPOSALS: [&str; 5] = [
+/// Who may propose does something here: content for a pull request, which no branch has by that, and what is
+/// said in discussions, of which each may change its own.
+const PROPOSALS: [&str; 12] = [
     "POST /{prefix}/{ns}/{name}/info/lfs/objects/batch (upload)",
     "PUT /lfs/{repo}/upload/{oid}",
     "POST /lfs/{repo}/verify/{oid}",
     "POST /api/{kind}/{ns}/{name}/preupload/{*rev} (create_pr)",
     "POST /api/{kind}/{ns}/{name}/commit/{*rev} (create_pr)",
+    "POST /api/{kind}/{ns}/{name}/discussions",
+    "POST /api/{kind}/{ns}/{name}/discussions (pull request)",
+    "POST /api/{kind}/{ns}/{name}/discussions/{num}/comment",
+    "POST /api/{kind}/{ns}/{name}/discussions/{num}/comment/{event}/edit",
+    "POST /api/{kind}/{ns}/{name}/discussions/{num}/comment/{event}/hide",
+    "POST /api/{kind}/{ns}/{name}/discussions/{num}/title",
+    "POST /api/{kind}/{ns}/{name}/discussions/{num}/status",
 ];
 const CANNOT_PROPOSE: [&str; 2] = ["anonymous", "read token"];
 const ENDED: [&str; 2] = ["revoked token", "expired token"];
@@ -104,6 +112,9 @@ struct Cell<'a> {
     column: &'static str,
     repo: String,
     number: usize,
+    /// A discussion that is there for this request, and its first comment.
+    discussion: u64,
+    event: String,
 }
 
 /// A request, with the token that it shows when that is not the caller's own.
@@ -298,10 +309,32 @@ impl Cell<'_> {
         Ask { uri, body, token: Some(String::new()) }
     }
 
+    /// The first comment of the discussion that is there for this request; one that nobody has made elsewhere.
+    fn comment(&self, verb: &str) -> String {
+        let event = if self.event.is_empty() { &self.scene.ids["missing"] } else { &self.event };
+        format!("/api/models/{}/discussions/{}/comment/{event}/{verb}", self.repo, self.discussion)
+    }
+
+    /// Opens a discussion for this request: the caller's own where it may have one, else the admin's.
+    async fn open_discussion(&mut self) {
+        let admin = &self.scene.clients["admin"];
+        let uri = format!("/api/models/{}/discussions", self.repo);
+        let body = json!({ "title": "a title", "description": "one" });
+        let mut made = self.scene.clients[self.caller].post(&uri, body.clone()).await;
+        if !made.status.is_success() {
+            made = admin.post(&uri, body).await;
+        }
+        let Some(num) = made.json()["num"].as_u64() else { return };
+        let found = admin.get(&format!("{uri}/{num}")).await.expect(200).json();
+        self.event = found["events"][0]["id"].as_str().unwrap().to_owned();
+        self.discussion = num;
+    }
+
     /// The request to a route in one of its uses; `None` for a route that this does not know.
     fn ask(&self, route: &str, usage: &str) -> Option<Ask> {
         let (repo, scene, number) = (&self.repo, self.scene, self.number);
         let api = |rest: &str| format!("/api/models/{repo}{rest}");
+        let discussion = |rest: &str| api(&format!("/discussions/{}{rest}", self.discussion));
         let own = if self.user.is_empty() { "eve" } else { self.user };
         let (hash, file) = (scene.index.hash, &scene.file);
         let chunk = scene.index.chunks[0].hash;
@@ -360,6 +393,35 @@ impl Cell<'_> {
             "POST /api/{kind}/{ns}/{name}/super-squash/{*rev}" => {
                 Ask::json(api("/super-squash/main"), &json!({ "message": "one" }))
             }
+            "GET /api/{kind}/{ns}/{name}/discussions" => Ask::get(api("/discussions")),
+            "POST /api/{kind}/{ns}/{name}/discussions" => {
+                let body =
+                    json!({ "title": format!("number {number}"), "pullRequest": usage == "pull request" });
+                Ask::json(api("/discussions"), &body)
+            }
+            "GET /api/{kind}/{ns}/{name}/discussions/{num}"
+            | "DELETE /api/{kind}/{ns}/{name}/discussions/{num}" => Ask::get(discussion("")),
+            "POST /api/{kind}/{ns}/{name}/discussions/{num}/comment" => {
+                Ask::json(discussion("/comment"), &json!({ "comment": "hi" }))
+            }
+            "POST /api/{kind}/{ns}/{name}/discussions/{num}/comment/{event}/edit" => {
+                Ask::json(self.comment("edit"), &json!({ "content": "ho" }))
+            }
+            "POST /api/{kind}/{ns}/{name}/discussions/{num}/comment/{event}/hide" => {
+                Ask::get(self.comment("hide"))
+            }
+            "POST /api/{kind}/{ns}/{name}/discussions/{num}/title" => {
+                Ask::json(discussion("/title"), &json!({ "title": "another" }))
+            }
+            "POST /api/{kind}/{ns}/{name}/discussions/{num}/status" => {
+                Ask::json(discussion("/status"), &json!({ "status": "closed", "comment": "done" }))
+            }
+            "POST /api/{kind}/{ns}/{name}/discussions/{num}/pin" => {
+                Ask::json(discussion("/pin"), &json!({ "pinned": true }))
+            }
+            "POST /api/{kind}/{ns}/{name}/discussions/{num}/lock" => {
+                Ask::json(discussion("/lock"), &json!({ "locked": true }))
+            }
             "GET /api/{kind}/{ns}/{name}/xet-read-token/{*rev}" => Ask::get(api("/xet-read-token/main")),
             "GET /api/{kind}/{ns}/{name}/xet-write-token/{*rev}" => Ask::get(api("/xet-write-token/main")),
             "GET /{prefix}/{ns}/{name}/resolve/{*rest}" | "HEAD /{prefix}/{ns}/{name}/resolve/{*rest}" => {
@@ -416,7 +478,10 @@ impl Cell<'_> {
     }
 
     /// What has to be there for the request to find something to do.
-    async fn prepare(&self, route: &str) {
+    async fn prepare(&mut self, route: &str) {
+        if route.contains("/discussions/{num}") {
+            self.open_discussion().await;
+        }
         let admin = &self.scene.clients["admin"];
         let (repo, number) = (&self.repo, self.number);
         match route {
@@ -454,6 +519,7 @@ fn usages(route: &str) -> &'static [&'static str] {
     match route {
         "POST /{prefix}/{ns}/{name}/info/lfs/objects/batch" => &["download", "upload"],
         "GET /{prefix}/{ns}/{name}/info/refs" => &["upload-pack", "receive-pack"],
+        "POST /api/{kind}/{ns}/{name}/discussions" => &["", "pull request"],
         _ => &[""],
     }
 }
@@ -514,7 +580,16 @@ async fn row(scene: &Scene, route: (&Method, &str), usage: &str, caller: usize, 
     let (mut cells, mut hidden, mut missing) = (Vec::new(), Vec::new(), None);
     for (place, (column, repo)) in COLUMNS.into_iter().enumerate() {
         let number = first + place;
-        let mut cell = Cell { scene, caller, user, column, repo: format!("lab/{repo}"), number };
+        let mut cell = Cell {
+            scene,
+            caller,
+            user,
+            column,
+            repo: format!("lab/{repo}"),
+            number,
+            discussion: 1,
+            event: String::new(),
+        };
         let new = name == "POST /api/repos/create" && column == "missing";
         if needs_fresh(name) || new {
             cell.repo = format!("lab/fre{number:04}");

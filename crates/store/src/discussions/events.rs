@@ -163,6 +163,9 @@ pub async fn add_version<L: Includes<Propose>>(
     Ok(true)
 }
 
+/// What a version counts besides its content: its row, and its keys in an answer.
+const VERSION_BYTES: usize = 100;
+
 const SHOWN_COMMENT: &str = "FROM discussion_event e JOIN discussion d ON d.id = e.discussion_id \
     WHERE e.id = $1 AND d.id = $2 AND d.repo_id = $3 AND e.kind = 'comment' AND e.hidden_at IS NULL";
 
@@ -178,7 +181,7 @@ async fn insert_version(
         SELECT e.id, e.versions, $1, $2, $3 FROM discussion_event e WHERE e.id = $4";
     tx.execute(sql, values![new.content, new.author, new.now, event]).await?;
     let sql = "UPDATE discussion SET content_bytes = content_bytes + $1, updated_at = $2 WHERE id = $3";
-    tx.execute(sql, values![new.content.len(), new.now, discussion]).await?;
+    tx.execute(sql, values![new.content.len() + VERSION_BYTES, new.now, discussion]).await?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use bastide_core::id::RowId;
 use bastide_core::{DiscussionEventKind, DiscussionStatus, RefName, Timestamp, Visibility};
 use bastide_store::discussions::{
     self, Discussion, DiscussionOrder, DiscussionPage, DiscussionQuery, Merged, NewDiscussion,
-    NewDiscussionEvent, NewVersion, Participant,
+    NewDiscussionEvent, NewVersion, Participant, Spent,
 };
 use bastide_store::permit::{Access, Admin, Propose};
 use bastide_store::refs::{self, Target};
@@ -132,7 +132,7 @@ pub async fn comments_keep_every_version_and_hidden_ones_are_not_read(db: &Db) {
     assert_eq!(comment.contents[1].author.as_ref().unwrap().as_str(), "ann");
     drop(read);
     let discussion = get(db, &one, 1).await.unwrap();
-    assert_eq!((discussion.events, discussion.comments, discussion.content_bytes), (3, 2, 12));
+    assert_eq!((discussion.events, discussion.comments, discussion.content_bytes), (3, 2, 12 + 3 * 100));
     assert_eq!(discussion.updated_at, NOW.plus_seconds(3));
 
     let mut tx = db.write().await.unwrap();
@@ -146,13 +146,13 @@ pub async fn comments_keep_every_version_and_hidden_ones_are_not_read(db: &Db) {
     assert_eq!((hidden.contents.len(), hidden.hidden_at.is_some()), (0, true));
     assert_eq!(discussions::get(&mut read, &one, 1).await.unwrap().unwrap().comments, 1);
     let count = async |read: &mut _, user: Option<_>, from| {
-        discussions::comments_since(read, &one, user.unwrap(), from).await.unwrap()
+        discussions::comments_since(read, &one, user.unwrap(), from).await.unwrap().count
     };
     assert_eq!(count(&mut read, ann, NOW.plus_seconds(-1)).await, 2, "a comment and an edit");
     assert_eq!(count(&mut read, ann, NOW.plus_seconds(1)).await, 1);
     assert_eq!(count(&mut read, bob, NOW.plus_seconds(-1)).await, 1);
     let since = discussions::opened_since(&mut read, &one, ann.unwrap(), NOW.plus_seconds(-1));
-    assert_eq!(since.await.unwrap(), 2);
+    assert_eq!(since.await.unwrap(), Spent { count: 2, first: Some(NOW) });
     let found = discussions::users_named(&mut read, &one, &["bob".into(), "none".into()]).await.unwrap();
     assert_eq!(found, [bob.unwrap()]);
     drop(read);

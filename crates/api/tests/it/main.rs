@@ -7,6 +7,7 @@ mod collect;
 mod commit;
 mod connection;
 mod copies;
+mod discussions;
 mod facts;
 mod journal;
 mod large;

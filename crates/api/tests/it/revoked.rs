@@ -83,6 +83,26 @@ async fn a_commit_under_way_ends_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_comment_under_way_ends_with_its_token_and_with_the_right_to_read() {
+    let hub = TestHub::open().await;
+    let (ann, bob) = (hub.user("ann").await, hub.user("bob").await);
+    create(&ann, "model", "m").await.expect(200);
+    let api = "/api/models/ann/m/discussions";
+    ann.post(api, json!({ "title": "title" })).await.expect(200);
+    let begin =
+        async || Open::begin(&bob, Method::POST, &format!("{api}/1/comment"), b"{\"comment\":\"la").await;
+    let hidden = begin().await;
+    ann.put("/api/models/ann/m/settings", json!({ "visibility": "private" })).await.expect(200);
+    assert_eq!(hidden.end(b"te\"}").await, 404);
+    ann.put("/api/models/ann/m/settings", json!({ "visibility": "public" })).await.expect(200);
+    let revoked = begin().await;
+    revoke_all(&hub, "bob").await;
+    assert_eq!(revoked.end(b"te\"}").await, 401);
+    assert_eq!(ann.get(&format!("{api}/1")).await.json()["numComments"], 1);
+    hub.finish().await;
+}
+
+#[tokio::test]
 async fn a_commit_under_way_ends_with_its_user() {
     let hub = TestHub::open().await;
     let ann = hub.user("ann").await;

@@ -66,7 +66,9 @@ const fn classify(problem: &Problem) -> (StatusCode, Option<&'static str>) {
         Problem::NotFound(_) | Problem::NotServed(_) => (S::NOT_FOUND, None),
         Problem::Invalid(_) => (S::BAD_REQUEST, None),
         Problem::Unprocessable(_) => (S::UNPROCESSABLE_ENTITY, None),
-        Problem::Exists { .. } | Problem::Conflict { .. } => (S::CONFLICT, None),
+        Problem::Exists { .. } | Problem::CollectionExists { .. } | Problem::Conflict { .. } => {
+            (S::CONFLICT, None)
+        }
         Problem::Quota(_) => (S::PAYMENT_REQUIRED, None),
         Problem::TooMany { .. } => (S::TOO_MANY_REQUESTS, None),
         Problem::Stale => (S::PRECONDITION_FAILED, None),
@@ -92,6 +94,9 @@ pub fn problem_response(problem: &Problem) -> Response {
         && !paths.is_empty()
     {
         body.insert("filesWithConflicts".to_owned(), json!(paths));
+    }
+    if let (Problem::CollectionExists { slug }, Some(body)) = (problem, body.as_object_mut()) {
+        body.insert("slug".to_owned(), json!(slug));
     }
     let mut response = (status, axum::Json(body)).into_response();
     let headers = response.headers_mut();

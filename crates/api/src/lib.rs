@@ -2,9 +2,11 @@
 //! calls one operation of the hub and chooses how to show the answer.
 
 mod answer;
+mod avatars;
 mod buffer;
 mod cards;
 mod cas;
+mod collections;
 mod commit;
 mod conditions;
 mod discussions;
@@ -13,8 +15,11 @@ mod git;
 mod guard;
 mod info;
 mod lfs;
+mod likes;
 mod list;
 mod middleware;
+mod pages;
+mod profiles;
 mod refs;
 mod repos;
 mod resolve;

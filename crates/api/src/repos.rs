@@ -92,7 +92,7 @@ async fn create(
 }
 
 /// Who asks for a narrower circle and gets none would think that it holds.
-fn refuse_resource_group(id: Option<&Value>) -> Result<(), Problem> {
+pub fn refuse_resource_group(id: Option<&Value>) -> Result<(), Problem> {
     match id {
         None | Some(Value::Null) => Ok(()),
         Some(_) => Err(Problem::Invalid(

@@ -8,8 +8,8 @@ use bastide_hub::Hub;
 use http::Method;
 
 use crate::{
-    cards, cas, commit, discussions, git, info, lfs, list, middleware, refs, repos, resolve, tasks, tree,
-    users, xet_tokens,
+    avatars, cards, cas, collections, commit, discussions, git, info, lfs, likes, list, middleware, profiles,
+    refs, repos, resolve, tasks, tree, users, xet_tokens,
 };
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
@@ -80,8 +80,12 @@ where
 }
 
 fn all() -> Routes {
-    let parts: [fn(Routes) -> Routes; 15] = [
+    let parts: [fn(Routes) -> Routes; 19] = [
         users::routes,
+        profiles::routes,
+        avatars::routes,
+        likes::routes,
+        collections::routes,
         repos::routes,
         info::routes,
         list::routes,

@@ -8,6 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
+use crate::avatars::avatar_url;
 use crate::extract::Caller;
 use crate::routes::Routes;
 
@@ -37,7 +38,7 @@ fn whoami_json(me: &WhoAmI, base: &str) -> Value {
         "isPro": false,
         "periodEnd": null,
         "billingMode": "postpaid",
-        "avatarUrl": avatar_url(base, account.name.as_str()),
+        "avatarUrl": avatar_url(base, &account.name),
         "orgs": memberships.iter().map(|membership| org_json(membership, base)).collect::<Vec<_>>(),
         "auth": { "type": "access_token", "accessToken": token },
     })
@@ -53,12 +54,8 @@ fn org_json(membership: &Membership, base: &str) -> Value {
         "email": org.email,
         "canPay": false,
         "periodEnd": null,
-        "avatarUrl": avatar_url(base, org.name.as_str()),
+        "avatarUrl": avatar_url(base, &org.name),
         "roleInOrg": membership.role,
         "isEnterprise": false,
     })
-}
-
-fn avatar_url(base: &str, name: &str) -> String {
-    format!("{base}/avatars/{name}.svg")
 }

@@ -70,6 +70,10 @@ id_type!(
     TokenId
 );
 id_type!(
+    /// A collection, whatever its title and its owner's name are today.
+    CollectionId
+);
+id_type!(
     /// Anything else that has an identity: a job, an upload, an event's request.
     RowId
 );

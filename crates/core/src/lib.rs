@@ -17,7 +17,7 @@ pub mod time;
 pub use context::{Actor, Clock, Credential};
 pub use discussion::{DiscussionEventKind, DiscussionStatus};
 pub use hash::{Oid, Sha256, XetHash};
-pub use id::{NamespaceId, RepoId, TokenId};
+pub use id::{CollectionId, NamespaceId, RepoId, TokenId};
 pub use name::{Name, RepoKind, RepoName, RepoPath};
 pub use path::EntryPath;
 pub use refs::{RefName, Revision};

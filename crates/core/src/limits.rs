@@ -35,6 +35,23 @@ pub const LIST_PAGE_MAX: usize = 1000;
 /// Rows of one page of a list that names commits and files, and all of its files.
 pub const LIST_PAGE_FULL: usize = 100;
 pub const LIST_PAGE_FILES: usize = 100_000;
+/// Accounts and repositories of one page of likes, followers, members.
+pub const PEOPLE_PAGE: usize = 100;
+/// What one user may like, and whom one user may follow.
+pub const MAX_LIKES: u64 = 10_000;
+pub const MAX_FOLLOWED: u64 = 10_000;
+/// Collections of one owner, items of one collection, and what a list shows of each.
+pub const MAX_COLLECTIONS: u64 = 1000;
+pub const MAX_COLLECTION_ITEMS: u64 = 1000;
+pub const COLLECTIONS_PAGE: usize = 20;
+pub const COLLECTIONS_PAGE_MAX: usize = 100;
+pub const LISTED_ITEMS: u32 = 4;
+/// Changes of one batch.
+pub const MAX_ITEM_CHANGES: usize = 100;
+/// Characters of a collection's title and description and of an item's note.
+pub const MAX_COLLECTION_TITLE: usize = 60;
+pub const MAX_COLLECTION_DESCRIPTION: usize = 150;
+pub const MAX_ITEM_NOTE: usize = 500;
 /// Searches and filters of one list together.
 pub const MAX_LIST_TERMS: usize = 32;
 /// Bytes of a JSON request that is not a commit.

@@ -5,13 +5,17 @@
 
 use std::sync::Arc;
 
-use bastide_core::{Actor, Credential, Name, NamespaceId, RepoId, RepoPath, Role, TokenRole, Visibility};
+use bastide_core::{
+    Actor, CollectionId, Credential, Name, NamespaceId, RepoId, RepoPath, Role, TokenRole, Visibility,
+};
 use bastide_ledger::Context;
-use bastide_store::gate::{self, NamespaceFacts, RepoFacts};
+use bastide_store::gate::{self, CollectionFacts, NamespaceFacts, RepoFacts};
 use bastide_store::permit::{self, Gated, Rank};
 use bastide_store::repos::NewRepo;
 
-pub use bastide_store::permit::{Access, Admin, Includes, Level, Namespace, Propose, Read, Repo, See, Write};
+pub use bastide_store::permit::{
+    Access, Admin, Collection, Includes, Level, Namespace, Propose, Read, Repo, See, Write,
+};
 
 use crate::{Hub, Problem};
 
@@ -31,6 +35,9 @@ impl Seen {
         }
     }
 }
+
+/// What is said of a collection that is missing, or that the caller may not know of.
+pub(crate) const NO_COLLECTION: &str = "there is no such collection";
 
 /// Asks for permits on behalf of one caller.
 pub struct Gate<'a> {
@@ -154,7 +161,11 @@ impl Gate<'_> {
         name: &Name,
         facts: Option<NamespaceFacts>,
     ) -> Result<Access<L, Namespace>, Problem> {
-        let Some(NamespaceFacts { namespace, role, disabled }) = facts else {
+        // A name that nothing public tells is no business of who does not sign in.
+        if self.context.is_anonymous() && facts.as_ref().is_none_or(|facts| !facts.is_known) {
+            return Err(Problem::SignInNeeded);
+        }
+        let Some(NamespaceFacts { namespace, role, disabled, .. }) = facts else {
             return Err(Problem::NotFound(format!("there is no user or organization '{name}'")));
         };
         let rank = namespace_rank(self.context, &namespace, role);
@@ -175,6 +186,87 @@ impl Gate<'_> {
             Err(Problem::NotFound(_)) => Err(self.not_in(name)),
             found => found,
         }
+    }
+
+    /// A permit to look at a user, as everybody may who may come across the name.
+    pub async fn user(&self, name: &str) -> Result<Access<See, Namespace>, Problem> {
+        self.account(name, false).await
+    }
+
+    /// The same for an organisation.
+    pub async fn organization(&self, name: &str) -> Result<Access<See, Namespace>, Problem> {
+        self.account(name, true).await
+    }
+
+    async fn account(&self, text: &str, organization: bool) -> Result<Access<See, Namespace>, Problem> {
+        let missing = || {
+            if self.context.is_anonymous() {
+                return Problem::SignInNeeded;
+            }
+            let what = if organization { "organization" } else { "user" };
+            Problem::NotFound(format!("there is no {what} '{}'", text.escape_debug()))
+        };
+        let name: Name = text.parse().map_err(|_| missing())?;
+        match self.namespace::<See>(&name).await {
+            Ok(access) if access.namespace().is_organization == organization => Ok(access),
+            Ok(_) | Err(Problem::NotFound(_)) => Err(missing()),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// A permit to make collections in a namespace: the caller's own without a name. Contributors
+    /// of an organisation make repositories in it, but do not speak for it.
+    pub async fn namespace_to_curate(
+        &self,
+        name: Option<&Name>,
+    ) -> Result<Access<Write, Namespace>, Problem> {
+        let Some(name) = name else { return self.own_namespace().await };
+        if self.context.is_anonymous() {
+            return Err(Problem::SignInNeeded);
+        }
+        let mut read = self.hub.db.read().await?;
+        let facts = gate::namespace_by_name(&mut read, name, self.context.user_id()).await?;
+        if facts.is_none() {
+            return Err(self.not_in(name));
+        }
+        self.grant_curator(name, facts)
+    }
+
+    pub(crate) fn grant_curator(
+        &self,
+        name: &Name,
+        facts: Option<NamespaceFacts>,
+    ) -> Result<Access<Write, Namespace>, Problem> {
+        let as_reader = |facts: NamespaceFacts| match facts.role {
+            Some(Role::Contributor) => NamespaceFacts { role: Some(Role::Read), ..facts },
+            _ => facts,
+        };
+        self.grant_namespace(name, facts.map(as_reader))
+    }
+
+    /// A permit for a collection. One that may not be seen is missing.
+    pub async fn collection<L: Level>(&self, id: CollectionId) -> Result<Access<L, Collection>, Problem> {
+        if L::RANK > Rank::Read && self.context.is_anonymous() {
+            return Err(Problem::SignInNeeded);
+        }
+        let mut read = self.hub.db.read().await?;
+        let facts = gate::collection_by_id(&mut read, id, self.context.user_id()).await?;
+        self.grant_collection(facts)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one maker of permits for collections")]
+    pub(crate) fn grant_collection<L: Level>(
+        &self,
+        facts: Option<CollectionFacts>,
+    ) -> Result<Access<L, Collection>, Problem> {
+        let rank = |facts: &CollectionFacts| collection_rank(self.context, &facts.collection, facts.role);
+        let Some((rank, facts)) = facts.and_then(|facts| Some((rank(&facts)?, facts))) else {
+            return Err(Problem::NotFound(NO_COLLECTION.into()));
+        };
+        if rank < L::RANK {
+            return Err(Problem::Forbidden(self.too_low("this collection")));
+        }
+        Ok(permit::grant_collection(Arc::new(facts.collection)))
     }
 
     fn not_in(&self, namespace: &Name) -> Problem {
@@ -267,6 +359,29 @@ fn namespace_rank(context: &Context, namespace: &Namespace, role: Option<Role>) 
     rank.min(cap(context.credential()))
 }
 
+/// What a caller may do with a collection; `None` when it must not know that there is one.
+fn collection_rank(context: &Context, collection: &Collection, role: Option<Role>) -> Option<Rank> {
+    let user = match context.actor() {
+        Actor::System(_) | Actor::Operator => return Some(Rank::Admin),
+        Actor::Anonymous => None,
+        Actor::User { id, .. } => Some(*id),
+    };
+    let standing = match role {
+        _ if user.is_some() && user == Some(collection.owner_id) => Some(Rank::Admin),
+        None | Some(Role::NoAccess) => None,
+        Some(Role::Read | Role::Contributor) => Some(Rank::Read),
+        Some(Role::Write) => Some(Rank::Write),
+        Some(Role::Admin) => Some(Rank::Admin),
+    };
+    let visible = match collection.visibility {
+        Visibility::Public => true,
+        Visibility::Internal => user.is_some(),
+        Visibility::Private => false,
+    };
+    let rank = standing.max(visible.then_some(Rank::Read))?;
+    Some(rank.min(cap(context.credential())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,5 +454,37 @@ mod tests {
             repo_rank(&asks(Some(BOB), TokenRole::Write), &public, Some(Role::NoAccess)),
             Some(Rank::Propose)
         );
+    }
+
+    #[test]
+    fn collections_are_changed_by_their_owner_and_by_writers_and_hidden_ones_by_nobody_else_seen() {
+        let rank = |user, role, visibility, token| {
+            let collection = Collection {
+                id: CollectionId::from_i64(7),
+                owner_id: LAB,
+                owner: "lab".parse().unwrap(),
+                title: "t".into(),
+                visibility,
+            };
+            collection_rank(&asks(user, token), &collection, role)
+        };
+        use Visibility::{Internal, Private, Public};
+        let write = TokenRole::Write;
+        for (role, rank_of) in [
+            (Role::NoAccess, None),
+            (Role::Read, Some(Rank::Read)),
+            (Role::Contributor, Some(Rank::Read)),
+            (Role::Write, Some(Rank::Write)),
+            (Role::Admin, Some(Rank::Admin)),
+        ] {
+            assert_eq!(rank(Some(BOB), Some(role), Private, write), rank_of, "{role}");
+        }
+        assert_eq!(rank(None, None, Private, write), None);
+        assert_eq!(rank(None, None, Internal, write), None);
+        assert_eq!(rank(None, None, Public, write), Some(Rank::Read));
+        assert_eq!(rank(Some(BOB), None, Internal, write), Some(Rank::Read));
+        assert_eq!(rank(Some(BOB), None, Private, write), None);
+        assert_eq!(rank(Some(LAB), None, Private, write), Some(Rank::Admin));
+        assert_eq!(rank(Some(LAB), None, Private, TokenRole::Read), Some(Rank::Read));
     }
 }

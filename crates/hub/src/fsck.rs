@@ -59,6 +59,8 @@ impl Hub {
             let found = check::integrity(&mut self.db.read().await?).await;
             done.note("the database", found.map_err(Problem::from));
         }
+        let counts = check::count_faults(&mut self.db.read().await?).await;
+        done.note("the numbers of repositories", counts.map_err(Problem::from));
         let outcome = self.check_xorbs(context, deep, &progress, &mut done).await;
         done.note("xorbs", outcome.map(|()| Vec::new()));
         let repos = collect::repo_ids(&mut self.db.read().await?).await?;

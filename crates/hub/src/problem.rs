@@ -42,6 +42,9 @@ pub enum Problem {
     /// It exists already; `url` is where.
     #[error("{message}")]
     Exists { message: String, url: Option<String> },
+    /// A collection of that title exists already.
+    #[error("You already have a collection with this title: {slug}")]
+    CollectionExists { slug: String },
     /// The branch is not where the caller thought.
     #[error("The branch was updated since you opened this page. Please refresh and try again.")]
     Stale,

@@ -6,7 +6,7 @@ use bastide_core::Credential;
 use bastide_ledger::Context;
 use bastide_store::{Reader, WriteTx, gate};
 
-use crate::access::{Access, Level, Namespace};
+use crate::access::{Access, Collection, Level, Namespace, Write};
 use crate::auth::is_alive;
 use crate::{Hub, Problem};
 
@@ -41,6 +41,30 @@ impl Hub {
         Ok(tx)
     }
 
+    /// The same for a collection.
+    pub(crate) async fn write_collection<L: Level>(
+        &self,
+        context: &Context,
+        access: &Access<L, Collection>,
+    ) -> Result<WriteTx, Problem> {
+        let mut tx = self.write(context).await?;
+        self.renew_collection(&mut tx, context, access).await?;
+        Ok(tx)
+    }
+
+    /// The same for who may make collections in a namespace.
+    pub(crate) async fn write_as_curator(
+        &self,
+        context: &Context,
+        access: &Access<Write, Namespace>,
+    ) -> Result<WriteTx, Problem> {
+        let mut tx = self.write(context).await?;
+        let name = &access.namespace().name;
+        let facts = gate::namespace_by_name(&mut tx, name, context.user_id()).await?;
+        self.access(context).grant_curator(name, facts)?;
+        Ok(tx)
+    }
+
     /// Whether a permit would be given again.
     pub(crate) async fn renew<L: Level>(
         &self,
@@ -62,6 +86,17 @@ impl Hub {
         let name = &access.namespace().name;
         let facts = gate::namespace_by_name(read, name, context.user_id()).await?;
         self.access(context).grant_namespace::<L>(name, facts).map(drop)
+    }
+
+    /// The same for a collection.
+    pub(crate) async fn renew_collection<L: Level>(
+        &self,
+        read: &mut Reader,
+        context: &Context,
+        access: &Access<L, Collection>,
+    ) -> Result<(), Problem> {
+        let facts = gate::collection_by_id(read, access.collection().id, context.user_id()).await?;
+        self.access(context).grant_collection::<L>(facts).map(drop)
     }
 
     /// Whether a caller may still do what a permit says: for answers that last.

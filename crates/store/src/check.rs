@@ -31,7 +31,8 @@ pub async fn repo_faults<L: Includes<Read>>(
     read: &mut Reader,
     access: &Access<L>,
 ) -> Result<Vec<String>, StoreError> {
-    let sql = "SELECT r.path_key, r.namespace, n.name FROM repo r \
+    let sql = "SELECT r.path_key, r.namespace, n.name, r.likes, \
+        (SELECT COUNT(*) FROM repo_like l WHERE l.repo_id = r.id) FROM repo r \
         LEFT JOIN namespace n ON n.id = r.namespace_id WHERE r.id = $1";
     let Some(row) = read.one(sql, values![access.repo_id()]).await? else { return Ok(Vec::new()) };
     let (key, namespace, owner): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -42,6 +43,32 @@ pub async fn repo_faults<L: Includes<Read>>(
     if owner.as_ref() != Some(&namespace) {
         faults.push(format!("its owner is called {}", owner.unwrap_or_default()));
     }
+    let (said, counted): (i64, i64) = (row.get(3)?, row.get(4)?);
+    if said != counted {
+        faults.push(format!("it says that {said} like it: {counted} do"));
+    }
+    Ok(faults)
+}
+
+/// Where the numbers of repositories contradict the repositories.
+pub async fn count_faults(read: &mut Reader) -> Result<Vec<String>, StoreError> {
+    const COUNTED: &str = "SELECT namespace_id, kind, visibility, COUNT(*) AS repos FROM repo \
+        GROUP BY namespace_id, kind, visibility";
+    const SAID: &str = "SELECT namespace_id, kind, visibility, repos FROM repo_count WHERE repos <> 0";
+    let mut faults = Vec::new();
+    for (one, other) in [(COUNTED, SAID), (SAID, COUNTED)] {
+        let sql = format!(
+            "SELECT n.name, x.kind, x.visibility FROM (SELECT * FROM ({one}) a EXCEPT SELECT * FROM ({other}) b) x \
+             JOIN namespace n ON n.id = x.namespace_id"
+        );
+        for row in read.scan(&sql, &[]).await? {
+            let (name, kind, visibility): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            faults
+                .push(format!("{name} has another number of {visibility} {kind} repositories than it says"));
+        }
+    }
+    faults.sort_unstable();
+    faults.dedup();
     Ok(faults)
 }
 

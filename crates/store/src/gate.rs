@@ -2,11 +2,13 @@
 //! permits are made from it; nothing else may be built on it.
 
 use bastide_core::{
-    Name, NamespaceId, RepoKind, RepoName, RepoPath, Role, Timestamp, TokenId, TokenRole, Visibility,
+    CollectionId, Name, NamespaceId, RepoKind, RepoName, RepoPath, Role, Timestamp, TokenId, TokenRole,
+    Visibility,
 };
 
 use crate::db::{Reader, Row};
-use crate::permit::{Gated, Namespace, Repo};
+use crate::people;
+use crate::permit::{Collection, Gated, Namespace, Repo};
 use crate::{StoreError, values};
 
 /// A token that exists, dead or alive, and its owner.
@@ -129,18 +131,21 @@ pub struct NamespaceFacts {
     pub namespace: Namespace,
     pub role: Option<Role>,
     pub disabled: bool,
+    /// Something that everybody may see names it.
+    pub is_known: bool,
 }
-
-const NAMESPACE_BY_NAME: &str = "\
-    SELECT n.id, n.name, n.kind, n.default_visibility, n.disabled_at IS NOT NULL, m.role \
-    FROM namespace n LEFT JOIN member m ON m.org_id = n.id AND m.user_id = $1 WHERE n.name_key = $2";
 
 pub async fn namespace_by_name(
     read: &mut Reader,
     name: &Name,
     user: Option<NamespaceId>,
 ) -> Result<Option<NamespaceFacts>, StoreError> {
-    let row = read.one(NAMESPACE_BY_NAME, values![user_value(user), name.key()]).await?;
+    let sql = format!(
+        "SELECT n.id, n.name, n.kind, n.default_visibility, n.disabled_at IS NOT NULL, m.role, {} \
+         FROM namespace n LEFT JOIN member m ON m.org_id = n.id AND m.user_id = $1 WHERE n.name_key = $2",
+        people::KNOWN
+    );
+    let row = read.one(&sql, values![user_value(user), name.key()]).await?;
     row.map(|row| namespace_facts(&row)).transpose()
 }
 
@@ -155,7 +160,37 @@ fn namespace_facts(row: &Row) -> Result<NamespaceFacts, StoreError> {
         },
         disabled: row.get(4)?,
         role: row.get::<Option<String>>(5)?.map(|role| corrupt(role.parse())).transpose()?,
+        is_known: row.get(6)?,
     })
+}
+
+/// A collection and the asking user's role in the organisation that owns it.
+#[derive(Debug, Clone)]
+pub struct CollectionFacts {
+    pub collection: Collection,
+    pub role: Option<Role>,
+}
+
+const COLLECTION_BY_ID: &str = "\
+    SELECT c.id, c.owner_id, n.name, c.title, c.visibility, m.role \
+    FROM collection c JOIN namespace n ON n.id = c.owner_id \
+    LEFT JOIN member m ON m.org_id = c.owner_id AND m.user_id = $1 WHERE c.id = $2";
+
+pub async fn collection_by_id(
+    read: &mut Reader,
+    id: CollectionId,
+    user: Option<NamespaceId>,
+) -> Result<Option<CollectionFacts>, StoreError> {
+    let Some(row) = read.one(COLLECTION_BY_ID, values![user_value(user), id]).await? else { return Ok(None) };
+    let collection = Collection {
+        id: row.get(0)?,
+        owner_id: row.get(1)?,
+        owner: parse(&row, 2)?,
+        title: row.get(3)?,
+        visibility: parse(&row, 4)?,
+    };
+    let role = row.get::<Option<String>>(5)?.map(|role| corrupt(role.parse())).transpose()?;
+    Ok(Some(CollectionFacts { collection, role }))
 }
 
 /// A column that was valid when it was written.

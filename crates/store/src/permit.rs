@@ -1,13 +1,13 @@
 //! Permits: the values without which nothing of a repository or namespace is read or changed.
 //!
-//! `grant_repo` and `grant_namespace` make them. They live here, in a crate that the
+//! `grant_repo`, `grant_namespace` and `grant_collection` make them. They live here, in a crate that the
 //! presentations may not depend on, and `hub::access` is their only caller: whoever handles a
 //! request can hold a permit, but cannot make one.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bastide_core::{NamespaceId, RepoId, RepoPath, Timestamp, Visibility};
+use bastide_core::{CollectionId, NamespaceId, RepoId, RepoPath, Timestamp, Visibility};
 
 /// May know that it exists and read its metadata (a gated repository shows this to everybody).
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +105,16 @@ pub struct Namespace {
     pub default_visibility: Option<Visibility>,
 }
 
+/// A collection, as a permit for it carries it.
+#[derive(Debug, Clone)]
+pub struct Collection {
+    pub id: CollectionId,
+    pub owner_id: NamespaceId,
+    pub owner: bastide_core::Name,
+    pub title: String,
+    pub visibility: Visibility,
+}
+
 /// Proof that the caller may do `L` with `T`.
 #[derive(Debug)]
 pub struct Access<L, T = Repo> {
@@ -144,6 +154,12 @@ impl<L: Level> Access<L, Namespace> {
     }
 }
 
+impl<L: Level> Access<L, Collection> {
+    pub fn collection(&self) -> &Collection {
+        &self.target
+    }
+}
+
 /// Makes a permit for a repository. For `hub::access` alone.
 pub fn grant_repo<L: Level>(repo: Arc<Repo>) -> Access<L, Repo> {
     Access { target: repo, level: PhantomData }
@@ -152,4 +168,9 @@ pub fn grant_repo<L: Level>(repo: Arc<Repo>) -> Access<L, Repo> {
 /// Makes a permit for a namespace. For `hub::access` alone.
 pub fn grant_namespace<L: Level>(namespace: Arc<Namespace>) -> Access<L, Namespace> {
     Access { target: namespace, level: PhantomData }
+}
+
+/// Makes a permit for a collection. For `hub::access` alone.
+pub fn grant_collection<L: Level>(collection: Arc<Collection>) -> Access<L, Collection> {
+    Access { target: collection, level: PhantomData }
 }

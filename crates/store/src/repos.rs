@@ -5,7 +5,7 @@ use bastide_core::{NamespaceId, RepoId, RepoPath, Timestamp, Visibility};
 use crate::db::{Reader, WriteTx};
 use crate::gate::parse;
 use crate::permit::{Access, Admin, Gated, Includes, Namespace, See, Write};
-use crate::{StoreError, values};
+use crate::{StoreError, counts, values};
 
 pub struct NewRepo<'a> {
     pub id: RepoId,
@@ -43,7 +43,7 @@ pub async fn add<L: Includes<Write>>(
         new.sdk
     ];
     tx.execute(sql, params).await?;
-    Ok(())
+    counts::enter(tx, new.id).await
 }
 
 /// The repository at a path of a namespace, as it is spelled: who may make repositories there may
@@ -74,9 +74,11 @@ pub async fn rename<L: Includes<Write>>(
 ) -> Result<(), StoreError> {
     let (repo, owner) = (access.repo(), target.namespace());
     forget_alias(tx, to).await?;
+    counts::leave(tx, repo.id).await?;
     let sql = "UPDATE repo SET namespace_id = $1, namespace = $2, name = $3, path_key = $4 WHERE id = $5";
     let params = values![owner.id, owner.name.as_str(), to.name.as_str(), to.key(), repo.id];
     tx.execute(sql, params).await?;
+    counts::enter(tx, repo.id).await?;
     if repo.path.key() != to.key() {
         let sql = "INSERT INTO repo_alias (kind, path_key, repo_id) VALUES ($1, $2, $3) \
             ON CONFLICT (kind, path_key) DO UPDATE SET repo_id = excluded.repo_id";
@@ -94,6 +96,7 @@ pub struct Settings {
 }
 
 pub async fn set(tx: &mut WriteTx, access: &Access<Admin>, settings: Settings) -> Result<(), StoreError> {
+    counts::leave(tx, access.repo_id()).await?;
     let sql = "UPDATE repo SET visibility = COALESCE($1, visibility), gated = COALESCE($2, gated), \
         discussions_disabled = COALESCE($3, discussions_disabled) WHERE id = $4";
     let params = values![
@@ -103,12 +106,13 @@ pub async fn set(tx: &mut WriteTx, access: &Access<Admin>, settings: Settings) -
         access.repo_id()
     ];
     tx.execute(sql, params).await?;
-    Ok(())
+    counts::enter(tx, access.repo_id()).await
 }
 
 /// Removes the repository and all rows that hang on it. Its blobs are left to collection.
 pub async fn remove(tx: &mut WriteTx, access: &Access<Admin>) -> Result<(), StoreError> {
     crate::search::unindex(tx, access).await?;
+    counts::leave(tx, access.repo_id()).await?;
     tx.execute("DELETE FROM repo WHERE id = $1", values![access.repo_id()]).await?;
     Ok(())
 }

@@ -18,6 +18,8 @@ pub async fn seed(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let owner = namespace.namespace();
+    let added = i64::try_from(numbers.end.saturating_sub(numbers.start)).unwrap_or(0);
+    crate::counts::add(tx, owner.id, ("model", "public"), added).await?;
     for number in numbers {
         let mut random = Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let words: Vec<String> = (0..2).map(|_| format!("w{}", random.skewed(WORDS))).collect();
@@ -46,7 +48,7 @@ async fn add_row(
     let key = format!("{}/{name}", owner.name.key());
     let owner_id: NamespaceId = owner.id;
     let sql = "INSERT INTO repo (id, kind, namespace_id, namespace, name, path_key, visibility, created_at, updated_at, \
-        downloads, likes, trending, tags) VALUES ($1, 'model', $2, $3, $4, $5, 'public', $6, $6, $7, $7, $8, $9)";
+        downloads, trending, tags) VALUES ($1, 'model', $2, $3, $4, $5, 'public', $6, $6, $7, $8, $9)";
     #[expect(clippy::cast_precision_loss, reason = "any number will do")]
     let trending = downloads as f64;
     let params =

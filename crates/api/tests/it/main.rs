@@ -4,6 +4,7 @@
 mod access;
 mod attacks;
 mod collect;
+mod collections;
 mod commit;
 mod connection;
 mod copies;
@@ -12,8 +13,10 @@ mod facts;
 mod journal;
 mod large;
 mod laws;
+mod likes;
 mod list;
 mod making;
+mod profiles;
 mod refs;
 mod repos;
 mod resolve;

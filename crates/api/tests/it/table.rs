@@ -5,6 +5,8 @@
 //! Rules that no table may break are tested apart from it: what a caller may not know of answers
 //! like what is missing, to the letter; ended tokens do nothing; who may not write changes nothing.
 
+mod social;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -52,7 +54,14 @@ const CALLERS: [(&str, &str); 9] = [
 const CANNOT_WRITE: [&str; 5] = ["anonymous", "stranger", "reader", "contributor", "read token"];
 /// Who may propose does something here: content for a pull request, which no branch has by that, and what is
 /// said in discussions, of which each may change its own.
-const PROPOSALS: [&str; 12] = [
+const PROPOSALS: &[&str] = &[
+    // By one's own name: whoever may read.
+    "POST /api/{kind}/{ns}/{name}/like",
+    "DELETE /api/{kind}/{ns}/{name}/like",
+    "POST /api/users/{name}/follow",
+    "DELETE /api/users/{name}/follow",
+    "POST /api/organizations/{name}/follow",
+    "DELETE /api/organizations/{name}/follow",
     "POST /{prefix}/{ns}/{name}/info/lfs/objects/batch (upload)",
     "PUT /lfs/{repo}/upload/{oid}",
     "POST /lfs/{repo}/verify/{oid}",
@@ -69,7 +78,8 @@ const PROPOSALS: [&str; 12] = [
 const CANNOT_PROPOSE: [&str; 2] = ["anonymous", "read token"];
 const ENDED: [&str; 2] = ["revoked token", "expired token"];
 /// These look at no credential: they say nothing about anybody.
-const FOR_ANYBODY: [&str; 3] = ["POST /v1/telemetry", "POST /api/validate-yaml", "GET /api/tasks"];
+const FOR_ANYBODY: [&str; 4] =
+    ["POST /v1/telemetry", "POST /api/validate-yaml", "GET /api/tasks", "GET /avatars/{file}"];
 /// Ask nothing of a repository, or are no write for all that they are not GET.
 const NO_WRITES: [&str; 6] = [
     "POST /v1/telemetry",
@@ -115,6 +125,8 @@ struct Cell<'a> {
     /// A discussion that is there for this request, and its first comment.
     discussion: u64,
     event: String,
+    /// For routes of collections: one of its own, shown to whom the column says, with one item.
+    collection: social::Made,
 }
 
 /// A request, with the token that it shows when that is not the caller's own.
@@ -153,7 +165,7 @@ fn parts(caller: &str, column: &str, what: &str) -> Vec<u8> {
 impl Scene {
     async fn new() -> Self {
         let hub = TestHub::with(|config| config.lfs_multipart_bytes = PART_BYTES as u64).await;
-        for user in ["eve", "rita", "cora", "will", "anna"] {
+        for user in ["eve", "rita", "cora", "will", "anna", "zoe"] {
             hub.user(user).await;
         }
         let members = [("rita", Role::Read), ("cora", Role::Contributor), ("will", Role::Write)];
@@ -473,7 +485,7 @@ impl Cell<'_> {
                 self.xet(false, &format!("v2/reconstructions/{file}"), &[])
             }
             "GET /xet/{repo}/{epoch}/fetch/{hash}/{range}" => self.link("fetch", Vec::new()),
-            _ => return None,
+            _ => return social::ask(self, route),
         })
     }
 
@@ -580,15 +592,18 @@ async fn row(scene: &Scene, route: (&Method, &str), usage: &str, caller: usize, 
     let (mut cells, mut hidden, mut missing) = (Vec::new(), Vec::new(), None);
     for (place, (column, repo)) in COLUMNS.into_iter().enumerate() {
         let number = first + place;
+        let repo = format!("lab/{repo}");
+        let collection = social::make(scene, name, (column, &repo), number).await;
         let mut cell = Cell {
             scene,
             caller,
             user,
             column,
-            repo: format!("lab/{repo}"),
+            repo,
             number,
             discussion: 1,
             event: String::new(),
+            collection,
         };
         let new = name == "POST /api/repos/create" && column == "missing";
         if needs_fresh(name) || new {

@@ -1,6 +1,6 @@
 //! The five types of value that both engines share, and what Rust types they carry.
 
-use bastide_core::{NamespaceId, Oid, RepoId, Sha256, Timestamp, TokenId, XetHash, id::RowId};
+use bastide_core::{CollectionId, NamespaceId, Oid, RepoId, Sha256, Timestamp, TokenId, XetHash, id::RowId};
 use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
@@ -61,6 +61,7 @@ from_rust! {
     RepoId => |value| Self::Int(value.as_i64()),
     NamespaceId => |value| Self::Int(value.as_i64()),
     TokenId => |value| Self::Int(value.as_i64()),
+    CollectionId => |value| Self::Int(value.as_i64()),
     RowId => |value| Self::Int(value.as_i64()),
     Timestamp => |value| Self::Int(value.as_millis()),
 }
@@ -113,6 +114,7 @@ to_rust! {
     RepoId, "a repository id", Value::Int(value) => Some(Self::from_i64(*value));
     NamespaceId, "a namespace id", Value::Int(value) => Some(Self::from_i64(*value));
     TokenId, "a token id", Value::Int(value) => Some(Self::from_i64(*value));
+    CollectionId, "a collection id", Value::Int(value) => Some(Self::from_i64(*value));
     RowId, "an id", Value::Int(value) => Some(Self::from_i64(*value));
     Timestamp, "a time", Value::Int(value) => Some(Self::from_millis(*value));
 }

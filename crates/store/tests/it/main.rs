@@ -10,6 +10,7 @@
 mod discussions;
 mod rows;
 mod schema;
+mod social;
 mod suite;
 
 use bastide_store::Db;
@@ -69,6 +70,11 @@ on_both!(
     a_bad_copy_is_replaced_and_a_good_one_is_not,
     a_right_lasts_as_long_as_an_upload_in_parts_that_needs_it,
     a_moving_ref_voids_a_walk_and_takes_marks_off,
+    likes_are_counted_once_and_paged_by_what_the_reader_sees,
+    numbers_of_repositories_follow_every_change,
+    followers_are_rows_of_their_own,
+    collections_are_found_ordered_and_hidden,
+    items_keep_their_order_whatever_is_hidden,
     discussions_are_numbered_once_and_listed_with_pinned_ones_first,
     comments_keep_every_version_and_hidden_ones_are_not_read,
     refs_of_pull_requests_move_for_who_proposes_and_nothing_else_does,

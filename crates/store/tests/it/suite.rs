@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 pub use crate::discussions::*;
 pub use crate::rows::*;
+pub use crate::social::*;
 use bastide_core::id::RowId;
 use bastide_core::{
     Clock, Name, NamespaceId, Oid, RefName, RepoId, RepoKind, RepoPath, Sha256, Timestamp, TokenId,

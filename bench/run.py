@@ -335,6 +335,21 @@ def bench_requests(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int)
         rate, p50, p99, theirs = sorted(runs, key=lambda run: run[0] / run[3])[len(runs) // 2]
         figure = f"{rate / theirs:.2f} of nginx ({rate:.0f}/s), {used * 1e6:.0f} us CPU, p50 {p50:.2f} ms, p99 {p99:.2f} ms"
         report(name, figure, Target(rate / theirs, ">=", 0.25), Target(used * 1e6, "<=", 100, " us"))
+    measure_discussions(server, repo)
+
+
+def measure_discussions(server: Server, repo: str) -> None:
+    """A list and a discussion of the size that people have, in turn with what they are compared to."""
+    api = f"/api/models/{repo}/discussions"
+    for n in range(20):
+        call(server, api, {"title": f"number {n}", "description": "what happened, and what should have"})
+    for n in range(10):
+        call(server, f"{api}/1/comment", {"comment": f"comment {n}: " + "words " * 30})
+    for name, where in (("list of 20 discussions", api), ("a discussion with 11 comments", f"{api}/1")):
+        pairs = [[load(server.url + url, server.token)[1] for url in (f"/api/models/{repo}", where)] for _ in range(5)]
+        info, own = (sorted(times)[2] for times in zip(*pairs))
+        figure = f"p50 {own:.2f} ms, {own / info:.2f} of GET /api/models/{{id}} ({info:.2f} ms)"
+        report(name, figure, Target(own / info, "<=", 1.5))
 
 
 def growth(name: str, small: float, big: float, most: float | None = 1.2) -> None:

@@ -4,7 +4,7 @@
 //! and other orders look at the newest `LOOKED_AT` of a repository and no further, so that none
 //! takes longer than that.
 
-use bastide_core::Name;
+use bastide_core::{Name, RepoId};
 
 use super::{AUTHOR, COLUMNS, Discussion, Summary, discussion};
 use crate::db::{Reader, Row, Value};
@@ -58,7 +58,7 @@ pub async fn list<L: Includes<Read>>(
     if query.offset >= count {
         return Ok(DiscussionPage { rows: Vec::new(), count, closed });
     }
-    let (sql, params) = page_sql(access, query);
+    let (sql, params) = page_sql(access.repo_id(), query);
     let rows = read.all(&sql, &params).await?.iter().map(discussion).collect::<Result<_, _>>()?;
     Ok(DiscussionPage { rows, count, closed })
 }
@@ -83,8 +83,8 @@ fn counted(query: &DiscussionQuery, summary: &Summary) -> (u64, u64) {
 }
 
 /// The page itself is cut out before authors are looked up.
-fn page_sql<L: Includes<Read>>(access: &Access<L>, query: &DiscussionQuery) -> (String, Vec<Value>) {
-    let mut params = values![access.repo_id(), query.limit, query.offset].to_vec();
+fn page_sql(repo: RepoId, query: &DiscussionQuery) -> (String, Vec<Value>) {
+    let mut params = values![repo, query.limit, query.offset].to_vec();
     let mut conditions = "repo_id = $1".to_owned();
     for (column, wanted) in [("is_pull_request", query.pull_requests), ("is_open", query.open)] {
         if let Some(wanted) = wanted {
@@ -113,7 +113,7 @@ async fn searched<L: Includes<Read>>(
     query: &DiscussionQuery,
     summary: &Summary,
 ) -> Result<DiscussionPage, StoreError> {
-    let (sql, params) = search_sql(access, query, summary);
+    let (sql, params) = search_sql(access.repo_id(), query, summary);
     let mut found: Vec<Found> =
         read.scan(&sql, &params).await?.iter().map(self::found).collect::<Result<_, _>>()?;
     let closed = found.iter().filter(|found| !found.is_open).count() as u64;
@@ -131,12 +131,8 @@ fn found(row: &Row) -> Result<Found, StoreError> {
     Ok(Found { num: row.get(0)?, is_open: row.get(1)?, pinned: row.get(2)?, updated_at: row.get(3)? })
 }
 
-fn search_sql<L: Includes<Read>>(
-    access: &Access<L>,
-    query: &DiscussionQuery,
-    summary: &Summary,
-) -> (String, Vec<Value>) {
-    let mut params = values![access.repo_id(), LOOKED_AT].to_vec();
+fn search_sql(repo: RepoId, query: &DiscussionQuery, summary: &Summary) -> (String, Vec<Value>) {
+    let mut params = values![repo, LOOKED_AT].to_vec();
     let mut conditions = "repo_id = $1".to_owned();
     let mut add = |condition: &str, value: Value| {
         params.push(value);
@@ -181,4 +177,53 @@ async fn numbered<L: Includes<Read>>(
     let place = |row: &Discussion| nums.iter().position(|num| u64::try_from(*num) == Ok(row.num));
     rows.sort_by_key(place);
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Db;
+
+    /// What SQLite does with `discussion` for a statement.
+    async fn plan(db: &Db, (sql, params): (String, Vec<Value>)) -> String {
+        let rows = db.read().await.unwrap().all(&format!("EXPLAIN QUERY PLAN {sql}"), &params).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| row.get(3).unwrap()).collect();
+        steps.into_iter().filter(|step| step.contains(" discussion ")).collect::<Vec<_>>().join("; ")
+    }
+
+    #[tokio::test]
+    async fn every_list_walks_an_index_of_its_repository() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+        let repo = RepoId::from_i64(1);
+        let plain = DiscussionQuery { limit: 50, ..DiscussionQuery::default() };
+        let (pulls, open) = (Some(true), Some(true));
+        for (query, index) in [
+            (plain.clone(), "discussion_by_pin (repo_id=?)"),
+            (DiscussionQuery { open, ..plain.clone() }, "discussion_by_open (repo_id=? AND is_open=?)"),
+            (
+                DiscussionQuery { pull_requests: pulls, ..plain.clone() },
+                "discussion_by_kind (repo_id=? AND is_pull_request=?)",
+            ),
+            (
+                DiscussionQuery { pull_requests: pulls, open, ..plain.clone() },
+                "discussion_by_kind_open (repo_id=? AND is_pull_request=? AND is_open=?)",
+            ),
+        ] {
+            assert_eq!(
+                plan(&db, page_sql(repo, &query)).await,
+                format!("SEARCH discussion USING INDEX {index}")
+            );
+        }
+        let summary = Summary { last_num: 100_000, ..Summary::default() };
+        let author = DiscussionQuery { author: Some("ann".parse().unwrap()), ..plain.clone() };
+        let found = plan(&db, search_sql(repo, &author, &summary)).await;
+        assert_eq!(
+            found,
+            "SEARCH discussion USING INDEX discussion_by_author_in_repo (repo_id=? AND author_id=?)"
+        );
+        let search = DiscussionQuery { search: Some("x".into()), ..plain };
+        let found = plan(&db, search_sql(repo, &search, &summary)).await;
+        assert_eq!(found, "SEARCH discussion USING INDEX discussion_by_num (repo_id=? AND num>?)");
+    }
 }

@@ -23,7 +23,7 @@ use crate::resolve::parse_range;
 use crate::routes::Routes;
 use bastide_hub::links::Signature;
 
-const LFS_JSON: &str = "application/vnd.git-lfs+json";
+pub const LFS_JSON: &str = "application/vnd.git-lfs+json";
 /// Objects of one call.
 const MAX_OBJECTS: usize = 1000;
 const UPLOAD_SECONDS: i64 = bastide_core::limits::UPLOAD_LINK_SECONDS;
@@ -140,6 +140,10 @@ async fn xet_batch(
     let plans = hub.plan_uploads(&caller.context, by, &wanted, false).await?;
     let mut objects = Vec::with_capacity(wanted.len());
     for (wanted, plan) in wanted.iter().zip(plans) {
+        if let UploadPlan::Refused(why) = &plan {
+            objects.push(refused_json(*wanted, why));
+            continue;
+        }
         let mut value = json!({ "oid": wanted.oid, "size": wanted.size, "authenticated": true });
         if let (false, Some(value)) = (matches!(plan, UploadPlan::Present), value.as_object_mut()) {
             let upload = json!({ "href": refresh, "header": header, "expires_in": 900 });
@@ -150,11 +154,17 @@ async fn xet_batch(
     Ok(json!({ "transfer": "xet", "objects": objects, "hash_algo": "sha256" }))
 }
 
+fn refused_json(object: LfsObject, why: &str) -> Value {
+    let code = StatusCode::PAYMENT_REQUIRED.as_u16();
+    json!({ "oid": object.oid, "size": object.size, "error": { "code": code, "message": why } })
+}
+
 fn upload_json(object: LfsObject, plan: UploadPlan) -> Value {
     let mut value = json!({ "oid": object.oid, "size": object.size, "authenticated": true });
     let link = |href: String| json!({ "href": href, "expires_in": UPLOAD_SECONDS });
     let actions = match plan {
         UploadPlan::Present => return value,
+        UploadPlan::Refused(why) => return refused_json(object, &why),
         UploadPlan::Basic { href, verify } => json!({ "upload": link(href), "verify": link(verify) }),
         UploadPlan::Multipart { parts, part_bytes, complete, verify } => {
             let mut header = Map::from_iter([("chunk_size".to_owned(), json!(part_bytes.to_string()))]);

@@ -17,6 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutBody;
 
 use crate::answer::{Moved, X_REQUEST_ID, header_text, problem_response};
+use crate::lfs_errors;
 
 const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 /// How long a client may send nothing of a body that it has begun.
@@ -59,9 +60,10 @@ async fn request_id(request: Request, next: Next) -> Response {
     let (ours, shown) = choose_id(request.headers());
     let mut request = request.map(|body| patient(body, BODY_IDLE));
     request.extensions_mut().insert(RequestId(ours));
+    let asks_lfs = lfs_errors::is_lfs(request.uri().path());
     let mut response = next.run(request).await;
     response.headers_mut().insert(X_REQUEST_ID, shown);
-    response
+    if asks_lfs { lfs_errors::dress(response).await } else { response }
 }
 
 /// A body that fails when nothing of it comes for so long.

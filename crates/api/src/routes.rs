@@ -8,8 +8,8 @@ use bastide_hub::Hub;
 use http::Method;
 
 use crate::{
-    avatars, cards, cas, collections, commit, discussions, git, info, lfs, likes, list, middleware, profiles,
-    refs, repos, resolve, tasks, tree, users, xet_tokens,
+    avatars, cards, cas, collections, commit, discussions, git, info, lfs, likes, list, locks, middleware,
+    profiles, refs, repos, resolve, tasks, tree, users, xet_tokens,
 };
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
@@ -80,7 +80,7 @@ where
 }
 
 fn all() -> Routes {
-    let parts: [fn(Routes) -> Routes; 19] = [
+    let parts: [fn(Routes) -> Routes; 20] = [
         users::routes,
         profiles::routes,
         avatars::routes,
@@ -100,6 +100,7 @@ fn all() -> Routes {
         cas::routes,
         lfs::routes,
         git::routes,
+        locks::routes,
     ];
     parts.into_iter().fold(Routes::default(), |routes, part| part(routes))
 }

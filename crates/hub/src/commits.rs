@@ -168,6 +168,10 @@ pub(crate) struct Prepared {
     changes: Vec<(String, Option<Oid>)>,
     /// Content that the commit points at.
     large: Vec<Sha256>,
+    /// The paths that it was told to change, where others may have locked them.
+    touched: Vec<EntryPath>,
+    /// It brings something: what only removes is never refused for want of room.
+    brings: bool,
     title: String,
     message: String,
     author: Person,
@@ -239,6 +243,8 @@ impl Hub {
         let Draft { target, head, title, message, builder, changes } = draft;
         let (author, now, scratch) = (author(context), context.now(), self.scratch()?);
         let large = changes.large.iter().map(|(_, sha256)| *sha256).collect();
+        let touched = changes.edits.iter().map(|edit| edit.path.clone()).collect();
+        let brings = changes.edits.iter().any(|edit| matches!(edit.op, Op::Put { .. }));
         let work = {
             let repo = repo.clone();
             let (message, author) = (message.clone(), author.clone());
@@ -263,6 +269,8 @@ impl Hub {
             pack,
             changes,
             large,
+            touched,
+            brings,
             title,
             message,
             author,
@@ -288,7 +296,14 @@ impl Hub {
                 return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
             }
         }
+        if prepared.target.is_branch() {
+            let touched = prepared.touched.iter().map(EntryPath::as_str);
+            self.refuse_locked(tx, context, access, touched).await?;
+        }
         self.add_pack(tx, access, &prepared.pack, now).await?;
+        if prepared.brings {
+            self.quota_in(tx, access, 0).await?;
+        }
         let parents: Vec<Oid> = head.into_iter().collect();
         let row = CommitRow {
             id: prepared.commit,

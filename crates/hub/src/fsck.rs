@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
-use bastide_store::{check, collect};
+use bastide_store::{check, collect, storage};
 use bastide_xet::xorb::validate;
 
 use crate::access::{Access, Read};
@@ -74,6 +74,9 @@ impl Hub {
             }
             done.repos += 1;
         }
+        let miscounted = storage::miscounted(&mut self.db.read().await?).await?;
+        let text = |name: String| format!("what {name} uses is not the sum over its repositories");
+        done.note("namespaces", Ok(miscounted.into_iter().map(text).collect()));
         let orphans = self.orphans().await?;
         done.orphans = orphans.len() as u64;
         done.orphan_bytes = orphans.iter().map(|blob| blob.size).sum();

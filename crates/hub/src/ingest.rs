@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write as _};
 
 use bastide_blobs::Staged;
 use bastide_core::{Sha256, XetHash, id::RowId};
-use bastide_ledger::Context;
+use bastide_ledger::{Action, Context};
 use bastide_xet::chunk::Chunker;
 use bastide_xet::file::{Term, push_term};
 use bastide_xet::hash::{FileHasher, chunk_hash, is_dedup_eligible};
@@ -18,7 +18,8 @@ use sha2::Digest;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::uploads::Uploader;
+use crate::repos::repo_event;
+use crate::uploads::{Uploader, forget_xorbs};
 use crate::{Hub, Problem};
 
 /// Parts of a body that wait for the worker.
@@ -86,6 +87,20 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// Takes back xorbs of an upload for which there was no room.
+    async fn forget_made(&self, context: &Context, access: &Uploader, made: &[RowId]) -> Result<(), Problem> {
+        if made.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.write_by(context, access).await?;
+        let unused = forget_xorbs(&mut tx, access, made).await?;
+        let event = repo_event(context, Action::UploadRefuse, access.repo_id(), &access.repo().path);
+        tx.commit(event.fact("xorbs", made.len() as u64)).await?;
+        self.delete_blobs(&unused).await
+    }
+}
+
 /// Works on a blocking thread; reaches the store through the runtime's handle.
 struct Worker {
     hub: Hub,
@@ -133,7 +148,24 @@ impl Worker {
         }
     }
 
-    fn run(mut self, mut parts: mpsc::Receiver<Bytes>) -> Result<Option<Ingested>, Problem> {
+    fn run(mut self, parts: mpsc::Receiver<Bytes>) -> Result<Option<Ingested>, Problem> {
+        match self.take(parts) {
+            Err(refused @ Problem::Quota(_)) => {
+                self.take_back()?;
+                Err(refused)
+            }
+            taken => taken,
+        }
+    }
+
+    /// Where there is no room for the rest, what came of the body must not take any.
+    fn take_back(&mut self) -> Result<(), Problem> {
+        let made = std::mem::take(&mut self.made);
+        let (hub, context, access) = (self.hub.clone(), self.context.clone(), self.access.clone());
+        self.runtime.block_on(async move { hub.forget_made(&context, &access, &made).await })
+    }
+
+    fn take(&mut self, mut parts: mpsc::Receiver<Bytes>) -> Result<Option<Ingested>, Problem> {
         while let Some(part) = parts.blocking_recv() {
             if part.is_empty() {
                 return self.finish().map(Some);
@@ -228,19 +260,19 @@ impl Worker {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Ingested, Problem> {
+    fn finish(&mut self) -> Result<Ingested, Problem> {
         if let Some(chunk) = self.chunker.finish() {
             self.chunk(chunk)?;
         }
         self.end_xorb()?;
         let first_chunk = self.terms.first().map(|term| term.xorb).zip(self.first);
         Ok(Ingested {
-            sha256: Sha256::from_bytes(self.sha256.finalize().into()),
-            hash: self.hasher.finish(),
+            sha256: Sha256::from_bytes(self.sha256.finalize_reset().into()),
+            hash: std::mem::take(&mut self.hasher).finish(),
             size: self.size,
-            terms: self.terms,
+            terms: std::mem::take(&mut self.terms),
             first_chunk,
-            made: self.made,
+            made: std::mem::take(&mut self.made),
         })
     }
 }

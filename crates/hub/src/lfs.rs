@@ -17,6 +17,7 @@ use crate::large::{LargeStream, xorbs_of_terms};
 use crate::links::{ShownLink, Signature};
 use crate::reads::Delivery;
 use crate::repos::repo_event;
+use crate::storage::Room;
 use crate::uploads::{Right, Uploader, forget_xorbs};
 use crate::xet::{CheckedContent, file_event};
 use crate::{Hub, Origin, Problem};
@@ -102,6 +103,8 @@ pub struct LfsObject {
 pub enum UploadPlan {
     /// It is in this repository already.
     Present,
+    /// There is no room for it: why.
+    Refused(String),
     Basic {
         href: String,
         verify: String,
@@ -202,6 +205,7 @@ impl Hub {
         let part_bytes = total.div_ceil(MAX_PARTS).max(least);
         // Ids of one moment follow each other: a thousand drawn by lot would meet.
         let mut ids = (RowId::new(context.now()).as_i64()..).map(RowId::from_i64);
+        let mut room = self.room_by(&mut self.db.read().await?, by).await?;
         let mut plans = Vec::with_capacity(objects.len());
         let (mut begun, mut here, mut missing) = (Vec::new(), Vec::new(), 0u64);
         let (permit, right) = (by.permit(), by.right());
@@ -215,6 +219,8 @@ impl Hub {
             plans.push(if let Some(known) = present {
                 here.push(known);
                 UploadPlan::Present
+            } else if let Err(refused) = take_room(&mut room, object.size) {
+                UploadPlan::Refused(refused)
             } else if let (true, Uploader::Writer(access)) =
                 (multipart && object.size > self.config.lfs_multipart_bytes, by)
             {
@@ -502,6 +508,14 @@ impl Hub {
         self.record_read(context, access, delivery)?;
         self.large_stream(access, object.oid, range).await
     }
+}
+
+/// Why there is no room for so many bytes, or a little less room.
+fn take_room(room: &mut Option<Room>, bytes: u64) -> Result<(), String> {
+    let Some(room) = room else { return Ok(()) };
+    room.refuse(bytes).map_err(|problem| problem.to_string())?;
+    room.take(bytes);
+    Ok(())
 }
 
 fn wrong_hash(wanted: Sha256, found: Sha256) -> Problem {

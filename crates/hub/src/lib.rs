@@ -25,6 +25,7 @@ pub mod likes;
 pub mod links;
 pub mod lists;
 mod litter;
+pub mod locks;
 mod metadata;
 mod objects;
 pub mod preupload;
@@ -36,6 +37,7 @@ pub mod reconstruct;
 pub mod repos;
 mod revisions;
 pub mod service;
+pub mod storage;
 pub mod tokens;
 pub mod trees;
 pub mod uploads;
@@ -85,6 +87,10 @@ pub struct Config {
     pub proposals_open: u64,
     /// Pull requests that a user may open in a day where it cannot write.
     pub proposals_per_day: u64,
+    /// Bytes that a user's repositories may use together, and those of an organization, where the operator
+    /// has set no quota for them.
+    pub quota_bytes_user: Option<u64>,
+    pub quota_bytes_org: Option<u64>,
 }
 
 impl Config {
@@ -100,6 +106,8 @@ impl Config {
             proposal_bytes: 5 << 30,
             proposals_open: 20,
             proposals_per_day: 50,
+            quota_bytes_user: None,
+            quota_bytes_org: None,
         }
     }
 }

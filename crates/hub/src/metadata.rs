@@ -10,7 +10,7 @@ use bastide_store::repos::MetadataRow;
 use serde_json::{Map, Value, json};
 
 use crate::access::{Access, Write};
-use crate::trees::{ItemKind, TreeItem, total_size};
+use crate::trees::{ItemKind, TreeItem};
 use crate::{Hub, Problem};
 
 /// Longest `config.json` that is read, and longest `tokenizer_config.json`.
@@ -24,7 +24,6 @@ pub(crate) struct Metadata {
     card: Option<Map<String, Value>>,
     facts: Map<String, Value>,
     parameters: Option<u64>,
-    used_bytes: u64,
 }
 
 impl Metadata {
@@ -33,7 +32,7 @@ impl Metadata {
     }
 
     pub(crate) fn row(&self) -> MetadataRow {
-        let Self { derived, card, facts, parameters, used_bytes } = self;
+        let Self { derived, card, facts, parameters } = self;
         MetadataRow {
             tags: json!(derived.tags).to_string(),
             pipeline_tag: derived.pipeline_tag.clone(),
@@ -42,7 +41,6 @@ impl Metadata {
             card: card.as_ref().map(|card| json!(card).to_string()),
             facts: json!(facts).to_string(),
             parameters: *parameters,
-            used_bytes: *used_bytes,
         }
     }
 
@@ -93,8 +91,7 @@ impl Hub {
         let empty = Map::new();
         let text = card::split(&readme).1;
         let derived = metadata::derive(kind, card.as_ref().unwrap_or(&empty), text, &names, config.as_ref());
-        let used_bytes = total_size(files.iter());
-        let mut found = Metadata { derived, card, used_bytes, ..Metadata::default() };
+        let mut found = Metadata { derived, card, ..Metadata::default() };
         match kind {
             RepoKind::Model => self.add_model_facts(access, &files, config.as_ref(), &mut found).await?,
             RepoKind::Dataset => {

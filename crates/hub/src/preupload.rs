@@ -28,6 +28,8 @@ pub struct Verdict {
     pub ignore: bool,
     /// What stands there now: a blob's id, or the SHA-256 of a large file.
     pub oid: Option<String>,
+    /// Bytes that are certainly new: what stands at its path already may be sent again as it is.
+    pub new_bytes: u64,
 }
 
 impl Hub {
@@ -136,5 +138,6 @@ fn verdict(
         }),
         None => None,
     };
-    Ok(Verdict { path: path.clone(), large: judged.large, ignore: judged.ignore, oid })
+    let new_bytes = if oid.is_none() && !judged.ignore { candidate.size } else { 0 };
+    Ok(Verdict { path: path.clone(), large: judged.large, ignore: judged.ignore, oid, new_bytes })
 }

@@ -6,7 +6,7 @@ use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::permit::{Gated, Namespace, Repo};
 use bastide_store::repos::{self, NewRepo, Settings};
-use bastide_store::{WriteTx, git, search, xet};
+use bastide_store::{WriteTx, git, search, storage, xet};
 use bytes::Bytes;
 
 use crate::access::{self, Access, Admin, Read, Write};
@@ -174,6 +174,9 @@ impl Hub {
             });
         }
         repos::rename(&mut tx, access, &target, &to).await?;
+        if target.namespace().id != access.repo().namespace_id {
+            self.quota_in(&mut tx, access, 0).await?;
+        }
         let old = &access.repo().path;
         let gone: Vec<String> = name_words(&old.key()).map(ToOwned::to_owned).collect();
         search::rename(&mut tx, access, &gone, &name_words(&to.key()).collect::<Vec<_>>()).await?;
@@ -233,6 +236,7 @@ impl Hub {
         let access = access::to_make(&namespace, &new);
         git::copy_history(&mut tx, from, &access).await?;
         copy_files(&mut tx, from, &access, context.now()).await?;
+        self.quota_in(&mut tx, &access, 0).await?;
         repos::set_metadata(&mut tx, &access, &metadata).await?;
         copy_terms(&mut tx, from, &access).await?;
         let (copy, original) = copy_events(context, from.repo(), &new);
@@ -244,7 +248,7 @@ impl Hub {
 
     async fn record_copy(&self, context: &Context, from: &Access<Read>) -> Result<(), Problem> {
         let commit = self.head(from).await?;
-        let bytes = repos::metadata_of(&mut self.db.read().await?, from).await?.used_bytes;
+        let bytes = storage::usage(&mut self.db.read().await?, from).await?.repo_used;
         let object = commit.map(|commit| commit.to_string()).unwrap_or_default();
         self.record_read(context, from, Delivery { via: "duplicate", commit, path: None, object, bytes })
     }

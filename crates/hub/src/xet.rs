@@ -195,6 +195,9 @@ impl Hub {
         let mut tx = self.write_by(context, access).await?;
         let received = self.put_xorb(&mut tx, context, access, new).await?;
         if received != Received::Known {
+            self.upload_quota_in(&mut tx, access, 0).await?;
+        }
+        if received != Received::Known {
             // Others may have stored the same bytes; whether they have is looked at later, by a job,
             // so that nothing about this answer tells.
             jobs::enqueue(&mut tx, context.now(), crate::jobs::share_xorbs::job(context.now())).await?;

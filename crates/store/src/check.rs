@@ -47,6 +47,10 @@ pub async fn repo_faults<L: Includes<Read>>(
     if said != counted {
         faults.push(format!("it says that {said} like it: {counted} do"));
     }
+    let (noted, used) = crate::storage::recount(read, access).await?;
+    if noted != used {
+        faults.push(format!("it uses {used} bytes, its row says {noted}"));
+    }
     Ok(faults)
 }
 

@@ -153,7 +153,7 @@ pub async fn take(
         }
         Step::DropRight(xorb) => {
             let sql = format!("DELETE FROM repo_xorb WHERE xorb_id = $4 AND {UNNEEDED}");
-            tx.execute(&sql, values![repo, before, now, xorb]).await?
+            u64::from(crate::xet::drop_right(tx, &sql, values![repo, before, now, xorb]).await?)
         }
     };
     Ok(changed > 0)

@@ -4,7 +4,7 @@ use bastide_core::{NamespaceId, Oid, RepoId, Timestamp};
 
 use crate::db::{Reader, Row, WriteTx};
 use crate::permit::{Access, Includes, Propose, See, Write};
-use crate::{StoreError, values};
+use crate::{StoreError, storage, values};
 
 #[derive(Debug, Clone)]
 pub struct Pack {
@@ -46,8 +46,14 @@ pub async fn add_pack<L: Includes<Propose>>(
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (repo_id, name) DO NOTHING";
     let params =
         values![access.repo_id(), &pack.name, &pack.pack_key, &pack.index_key, pack.objects, pack.bytes, now];
-    tx.execute(sql, params).await?;
+    if tx.execute(sql, params).await? > 0 {
+        storage::add(tx, access.repo_id(), signed(pack.bytes)).await?;
+    }
     Ok(())
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// Takes packs out that another one replaces. False when one of them is gone already.
@@ -56,12 +62,16 @@ pub async fn remove_packs<L: Includes<Write>>(
     access: &Access<L>,
     names: &[String],
 ) -> Result<bool, StoreError> {
-    let mut removed = 0;
+    let (mut removed, mut bytes) = (0, 0);
     for name in names {
-        let sql = "DELETE FROM git_pack WHERE repo_id = $1 AND name = $2";
-        removed += tx.execute(sql, values![access.repo_id(), name]).await?;
+        let sql = "DELETE FROM git_pack WHERE repo_id = $1 AND name = $2 RETURNING bytes";
+        if let Some(row) = tx.one(sql, values![access.repo_id(), name]).await? {
+            removed += 1;
+            bytes += row.get::<i64>(0)?;
+        }
     }
-    Ok(removed == names.len() as u64)
+    storage::add(tx, access.repo_id(), -bytes).await?;
+    Ok(removed == names.len())
 }
 
 /// Every blob that some repository's packs are in: what collection must keep.
@@ -191,5 +201,7 @@ pub async fn copy_history<L: Includes<See>>(
         );
         tx.execute(&sql, values![to.repo_id(), from.repo_id()]).await?;
     }
-    Ok(())
+    let sql = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM git_pack WHERE repo_id = $1";
+    let bytes = tx.one(sql, values![to.repo_id()]).await?.map_or(Ok(0), |row| row.get(0))?;
+    storage::add(tx, to.repo_id(), bytes).await
 }

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod lfs;
 pub mod likes;
 pub mod lists;
+pub mod locks;
 mod migrate;
 pub mod people;
 pub mod permit;
@@ -32,6 +33,7 @@ pub mod repos;
 pub mod search;
 pub mod seed;
 pub mod settings;
+pub mod storage;
 pub mod xet;
 
 pub use db::{Db, Reader, WriteTx};

@@ -5,7 +5,7 @@ use bastide_core::{NamespaceId, RepoId, RepoPath, Timestamp, Visibility};
 use crate::db::{Reader, WriteTx};
 use crate::gate::parse;
 use crate::permit::{Access, Admin, Gated, Includes, Namespace, See, Write};
-use crate::{StoreError, counts, values};
+use crate::{StoreError, counts, storage, values};
 
 pub struct NewRepo<'a> {
     pub id: RepoId,
@@ -75,10 +75,12 @@ pub async fn rename<L: Includes<Write>>(
     let (repo, owner) = (access.repo(), target.namespace());
     forget_alias(tx, to).await?;
     counts::leave(tx, repo.id).await?;
+    storage::leave_namespace(tx, repo.id).await?;
     let sql = "UPDATE repo SET namespace_id = $1, namespace = $2, name = $3, path_key = $4 WHERE id = $5";
     let params = values![owner.id, owner.name.as_str(), to.name.as_str(), to.key(), repo.id];
     tx.execute(sql, params).await?;
     counts::enter(tx, repo.id).await?;
+    storage::enter_namespace(tx, repo.id).await?;
     if repo.path.key() != to.key() {
         let sql = "INSERT INTO repo_alias (kind, path_key, repo_id) VALUES ($1, $2, $3) \
             ON CONFLICT (kind, path_key) DO UPDATE SET repo_id = excluded.repo_id";
@@ -113,6 +115,7 @@ pub async fn set(tx: &mut WriteTx, access: &Access<Admin>, settings: Settings) -
 pub async fn remove(tx: &mut WriteTx, access: &Access<Admin>) -> Result<(), StoreError> {
     crate::search::unindex(tx, access).await?;
     counts::leave(tx, access.repo_id()).await?;
+    storage::leave_namespace(tx, access.repo_id()).await?;
     tx.execute("DELETE FROM repo WHERE id = $1", values![access.repo_id()]).await?;
     Ok(())
 }
@@ -147,7 +150,6 @@ pub struct MetadataRow {
     /// JSON: facts from other files.
     pub facts: String,
     pub parameters: Option<u64>,
-    pub used_bytes: u64,
 }
 
 pub async fn set_metadata<L: Includes<Write>>(
@@ -156,7 +158,7 @@ pub async fn set_metadata<L: Includes<Write>>(
     new: &MetadataRow,
 ) -> Result<(), StoreError> {
     let sql = "UPDATE repo SET tags = $1, pipeline_tag = $2, library = $3, sdk = COALESCE($4, sdk), card = $5, \
-        facts = $6, parameters = $7, used_bytes = $8 WHERE id = $9";
+        facts = $6, parameters = $7 WHERE id = $8";
     let params = values![
         &new.tags,
         new.pipeline_tag.clone(),
@@ -165,7 +167,6 @@ pub async fn set_metadata<L: Includes<Write>>(
         new.card.clone(),
         &new.facts,
         new.parameters,
-        new.used_bytes,
         access.repo_id()
     ];
     tx.execute(sql, params).await?;
@@ -177,7 +178,7 @@ pub async fn metadata_of<L: Includes<See>>(
     read: &mut Reader,
     access: &Access<L>,
 ) -> Result<MetadataRow, StoreError> {
-    let sql = "SELECT tags, pipeline_tag, library, sdk, card, facts, parameters, used_bytes FROM repo WHERE id = $1";
+    let sql = "SELECT tags, pipeline_tag, library, sdk, card, facts, parameters FROM repo WHERE id = $1";
     let row = read.one(sql, values![access.repo_id()]).await?;
     let row = row.ok_or_else(|| StoreError::Corrupt("a repository without a row".to_owned()))?;
     Ok(MetadataRow {
@@ -188,7 +189,6 @@ pub async fn metadata_of<L: Includes<See>>(
         card: row.get(4)?,
         facts: row.get(5)?,
         parameters: row.get(6)?,
-        used_bytes: row.get(7)?,
     })
 }
 

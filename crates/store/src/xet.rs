@@ -6,7 +6,7 @@ use bastide_core::{RepoId, Sha256, Timestamp, XetHash, id::RowId};
 
 use crate::db::{Reader, Row, WriteTx};
 use crate::permit::{Access, Includes, Propose, Rank, Read, See, Write};
-use crate::{StoreError, values};
+use crate::{StoreError, storage, values};
 
 #[derive(Debug, Clone)]
 pub struct Xorb {
@@ -83,10 +83,10 @@ pub async fn receive_xorb<L: Includes<Propose>>(
     let Some(known) = use_xorb(tx, access.repo_id(), new.hash, now).await? else {
         return Ok(Received::New(insert_xorb(tx, access.repo_id(), new, now).await?));
     };
-    let sql = "SELECT blob_key, index_key FROM xorb WHERE id = $1";
+    let sql = "SELECT blob_key, index_key, stored_bytes FROM xorb WHERE id = $1";
     let row = tx.one(sql, values![known]).await?;
     let row = row.ok_or_else(|| StoreError::Corrupt("a right to no xorb".into()))?;
-    let (blob, index): (String, String) = (row.get(0)?, row.get(1)?);
+    let (blob, index, before): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
     if new.replaces != Some(blob.as_str()) || L::RANK < Rank::Write {
         return Ok(Received::Known);
     }
@@ -94,7 +94,18 @@ pub async fn receive_xorb<L: Includes<Propose>>(
         damaged_at = NULL, compared_at = NULL WHERE id = $6";
     let params = values![new.blob_key, new.index_key, new.stored_bytes, new.raw_bytes, new.chunks, known];
     tx.execute(sql, params).await?;
+    let more = i64::try_from(new.stored_bytes).unwrap_or(i64::MAX) - before;
+    count_for_all(tx, known, more).await?;
     Ok(Received::Replaced { unused: unnamed(tx, blob, index).await? })
+}
+
+/// A xorb takes so many bytes more or less: in every repository that has a right to it.
+async fn count_for_all(tx: &mut WriteTx, xorb: RowId, bytes: i64) -> Result<(), StoreError> {
+    let rows = tx.all("SELECT repo_id FROM repo_xorb WHERE xorb_id = $1", values![xorb]).await?;
+    for row in rows {
+        storage::add(tx, row.get(0)?, bytes).await?;
+    }
+    Ok(())
 }
 
 /// Which of a xorb's blobs no row names.
@@ -122,6 +133,7 @@ async fn insert_xorb(
     let sql = "INSERT INTO repo_xorb (repo_id, xorb_id, hash, origin, created_at, touched_at) \
         VALUES ($1, $2, $3, 'upload', $4, $4)";
     tx.execute(sql, values![repo, id, new.hash, now]).await?;
+    storage::add(tx, repo, i64::try_from(new.stored_bytes).unwrap_or(i64::MAX)).await?;
     for chunk in new.eligible {
         add_dedup_chunk(tx, repo, *chunk, id).await?;
     }
@@ -165,7 +177,7 @@ pub async fn forget_xorbs<L: Includes<Propose>>(
         let sql = "DELETE FROM repo_xorb WHERE repo_id = $1 AND xorb_id = $2 \
             AND NOT EXISTS (SELECT 1 FROM file_xorb f WHERE f.xorb_id = $2) \
             AND NOT EXISTS (SELECT 1 FROM lfs_part_xorb p WHERE p.xorb_id = $2)";
-        if tx.execute(sql, values![repo, *id]).await? == 0 {
+        if !drop_right(tx, sql, values![repo, *id]).await? {
             continue;
         }
         let sql = "DELETE FROM xorb WHERE id = $1 \
@@ -177,6 +189,19 @@ pub async fn forget_xorbs<L: Includes<Propose>>(
     // Clients may have been offered them meanwhile: their memory of that is void.
     tx.execute("UPDATE repo SET epoch = epoch + 1 WHERE id = $1", values![repo]).await?;
     Ok(unused)
+}
+
+/// Takes away the right that `sql` deletes (the repository is $1, the xorb $2), and what it counts
+/// for. Says whether there was one.
+pub(crate) async fn drop_right(
+    tx: &mut WriteTx,
+    sql: &str,
+    params: &[crate::db::Value],
+) -> Result<bool, StoreError> {
+    let sql = format!("{sql} RETURNING repo_id, (SELECT x.stored_bytes FROM xorb x WHERE x.id = xorb_id)");
+    let Some(row) = tx.one(&sql, params).await? else { return Ok(false) };
+    storage::add(tx, row.get(0)?, -row.get::<i64>(1)?).await?;
+    Ok(true)
 }
 
 /// Xorbs of this repository with a chunk that may be offered: whole as far as is known, and safe from
@@ -326,6 +351,8 @@ async fn file_row(
             Ok(Some(id))
         }
         None => {
+            let sql = "DELETE FROM deleted_content WHERE repo_id = $1 AND sha256 = $2";
+            tx.execute(sql, values![repo, new.sha256]).await?;
             let id = RowId::new(now);
             let sql = "INSERT INTO xet_file (id, repo_id, hash, sha256, size, terms, created_at, touched_at) \
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
@@ -371,8 +398,11 @@ pub async fn copy_file<L: Includes<Read>>(
     // Where the other repository has sent the same xorb itself, its own is as good.
     let sql = "INSERT INTO repo_xorb (repo_id, xorb_id, hash, origin, created_at, touched_at) \
         SELECT $1, r.xorb_id, r.hash, 'copy', $2, $2 FROM file_xorb f \
-        JOIN repo_xorb r ON r.repo_id = $3 AND r.xorb_id = f.xorb_id WHERE f.file_id = $4 ON CONFLICT DO NOTHING";
-    tx.execute(sql, values![to.repo_id(), now, from.repo_id(), file.id]).await?;
+        JOIN repo_xorb r ON r.repo_id = $3 AND r.xorb_id = f.xorb_id WHERE f.file_id = $4 ON CONFLICT DO NOTHING \
+        RETURNING (SELECT x.stored_bytes FROM xorb x WHERE x.id = xorb_id)";
+    let rows = tx.all(sql, values![to.repo_id(), now, from.repo_id(), file.id]).await?;
+    let bytes = rows.iter().map(|row| row.get::<i64>(0)).sum::<Result<i64, _>>()?;
+    storage::add(tx, to.repo_id(), bytes).await?;
     let sql = "INSERT INTO dedup_chunk (repo_id, chunk, xorb_id) \
         SELECT r.repo_id, d.chunk, d.xorb_id FROM file_xorb f \
         JOIN dedup_chunk d ON d.repo_id = $2 AND d.xorb_id = f.xorb_id \

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use axum::body::Body;
+use bastide_core::id::RowId;
 use bastide_core::{RepoId, Role, TokenRole};
 use bastide_testkit::{Client, Reply, TestHub};
 use bastide_xet::xorb::XorbIndex;
@@ -450,6 +451,20 @@ impl Cell<'_> {
             "GET /{prefix}/{ns}/{name}/info/refs" => {
                 Ask::get(format!("/{repo}/info/refs?service=git-{usage}"))
             }
+            "POST /{prefix}/{ns}/{name}/info/lfs/locks" => {
+                let uri = format!("/{repo}.git/info/lfs/locks");
+                Ask::json(uri, &json!({ "path": format!("by/{number}.bin") }))
+            }
+            "GET /{prefix}/{ns}/{name}/info/lfs/locks" => Ask::get(format!("/{repo}.git/info/lfs/locks")),
+            "POST /{prefix}/{ns}/{name}/info/lfs/locks/verify" => {
+                Ask::json(format!("/{repo}.git/info/lfs/locks/verify"), &json!({}))
+            }
+            "POST /{prefix}/{ns}/{name}/info/lfs/locks/{lock}/unlock" => {
+                let sql =
+                    format!("SELECT COALESCE(MAX(id), 0) FROM lfs_lock WHERE path = 'old/{number}.bin'");
+                let lock = RowId::from_i64(scene.hub.count(&sql));
+                Ask::json(format!("/{repo}.git/info/lfs/locks/{lock}/unlock"), &json!({ "force": true }))
+            }
             "PUT /lfs/{repo}/upload/{oid}" => self.link("upload", basic(self.caller, self.column, "upload")),
             "PUT /lfs/{repo}/part/{oid}" => {
                 self.link("part", parts(self.caller, self.column, "part")[..PART_BYTES].to_vec())
@@ -503,6 +518,10 @@ impl Cell<'_> {
             "DELETE /api/{kind}/{ns}/{name}/tag/{*rev}" => {
                 let tag = json!({ "tag": format!("old{number}") });
                 admin.post(&format!("/api/models/{repo}/tag/main"), tag).await;
+            }
+            "POST /{prefix}/{ns}/{name}/info/lfs/locks/{lock}/unlock" => {
+                let path = json!({ "path": format!("old/{number}.bin") });
+                admin.post(&format!("/{repo}.git/info/lfs/locks"), path).await;
             }
             _ => {}
         }

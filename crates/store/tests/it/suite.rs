@@ -723,13 +723,14 @@ pub async fn a_copy_takes_the_words_and_the_gate(db: &Db) {
     let ann = user(db, "ann").await;
     let one = repo(db, &ann, "one", Visibility::Public).await;
     let mut tx = db.write().await.unwrap();
-    let row = MetadataRow { tags: "[]".into(), facts: "{}".into(), used_bytes: 7, ..MetadataRow::default() };
+    let row =
+        MetadataRow { tags: "[]".into(), facts: "{}".into(), parameters: Some(7), ..MetadataRow::default() };
     repos::set_metadata(&mut tx, &one, &row).await.unwrap();
     search::index(&mut tx, &one, &[("tag", "odd"), ("name", "one")]).await.unwrap();
     let mut terms = search::terms_of(&mut tx, &one).await.unwrap();
     terms.sort();
     assert_eq!(terms, [("name".to_owned(), "one".to_owned()), ("tag".to_owned(), "odd".to_owned())]);
-    assert_eq!(repos::metadata_of(&mut tx, &one).await.unwrap().used_bytes, 7);
+    assert_eq!(repos::metadata_of(&mut tx, &one).await.unwrap().parameters, Some(7));
     let settings = repos::settings_of(&mut tx, &one).await.unwrap();
     assert_eq!((settings.visibility, settings.gated), (Some(Visibility::Public), Some(Gated::No)));
     let path = RepoPath::parse(RepoKind::Model, "ANN/One").unwrap();

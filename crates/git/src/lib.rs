@@ -5,10 +5,16 @@
 mod cache;
 mod check;
 mod edit;
+mod index;
 mod merge;
+mod names;
+mod novelty;
 mod object;
 mod pack;
+mod packet;
 mod process;
+pub mod push;
+mod quarantine;
 mod repo;
 mod strict;
 mod walk;
@@ -17,8 +23,10 @@ pub use cache::Cache;
 pub use check::{Fault, Reached};
 pub use edit::{Change, Edit, Edited, Op, edit_tree};
 pub use merge::merge_packs;
+pub use novelty::{Flaw, Inspector, NewFile, Novelty};
 pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};
 pub use pack::{NewPack, PackWriter};
+pub use quarantine::{Quarantine, Received, limit_process};
 pub use process::{Version, git_version};
 pub use repo::{KnownPack, Repo};
 pub use walk::{Walked, diff_trees};
@@ -47,6 +55,12 @@ pub enum GitError {
     CaseClash { old: String, new: String },
     #[error("a commit changes at most {MAX_COMMIT_FOLDERS} folders: split it")]
     TooManyFolders,
+    /// Commits that are looked at together change more than may be looked at.
+    #[error("too many changes at once")]
+    TooManyChanges,
+    /// Not what git says on the wire.
+    #[error("this is not a push of git's: {0}")]
+    Protocol(&'static str),
     #[error("the repository's packs cannot be read: {0}")]
     Odb(String),
     #[error("a pack is damaged: {0}")]
@@ -69,7 +83,9 @@ impl GitError {
             | Self::NotFound(_)
             | Self::PathConflict(_)
             | Self::CaseClash { .. }
-            | Self::TooManyFolders => false,
+            | Self::TooManyFolders
+            | Self::TooManyChanges
+            | Self::Protocol(_) => false,
         }
     }
 }

@@ -26,8 +26,8 @@ pub use merge::merge_packs;
 pub use novelty::{Flaw, Inspector, NewFile, Novelty};
 pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};
 pub use pack::{NewPack, PackWriter};
-pub use quarantine::{Quarantine, Received, limit_process};
 pub use process::{Version, git_version};
+pub use quarantine::{Quarantine, Received, limit_process};
 pub use repo::{KnownPack, Repo};
 pub use walk::{Walked, diff_trees};
 

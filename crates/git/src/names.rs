@@ -59,7 +59,8 @@ mod tests {
     fn few_and_many_clash_alike() {
         let names = ["a", "README.md", "readme.MD", "stra\u{df}e", "\u{e9}", "e\u{301}", "k", "\u{212a}"];
         for added in [&["a"][..], &["README.md"], &["\u{e9}"], &["\u{212a}"], &["k"]] {
-            let (few, many) = (clash(names.iter().copied(), added), clash_of_many(names.iter().copied(), added));
+            let (few, many) =
+                (clash(names.iter().copied(), added), clash_of_many(names.iter().copied(), added));
             assert_eq!(few.is_some(), many.is_some(), "{added:?}");
             assert_eq!(few.is_none(), added == ["a"], "{added:?}");
         }

@@ -33,12 +33,24 @@ pub struct NewFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flaw {
     /// A name that is not text; shown as well as it can be.
-    NotText { path: String },
-    Mode { path: String, mode: String },
-    Clash { old: String, new: String },
-    TooDeep { path: String },
+    NotText {
+        path: String,
+    },
+    Mode {
+        path: String,
+        mode: String,
+    },
+    Clash {
+        old: String,
+        new: String,
+    },
+    TooDeep {
+        path: String,
+    },
     /// A tree that git would not have written.
-    Malformed { path: String },
+    Malformed {
+        path: String,
+    },
 }
 
 /// What one commit brings.
@@ -273,7 +285,11 @@ impl Entry<'_> {
         let shared = self.name.len().min(other.name.len());
         let heads = (self.name.get(..shared), other.name.get(..shared));
         let next = |entry: &Self| entry.name.get(shared).copied().or_else(|| entry.is_tree().then_some(b'/'));
-        heads.0.cmp(&heads.1).then_with(|| next(self).cmp(&next(other))).then(self.name.len().cmp(&other.name.len()))
+        heads
+            .0
+            .cmp(&heads.1)
+            .then_with(|| next(self).cmp(&next(other)))
+            .then(self.name.len().cmp(&other.name.len()))
     }
 }
 
@@ -387,7 +403,8 @@ impl DecodeEntry for Bases {
     }
 
     fn get(&mut self, pack: u32, offset: u64, out: &mut Vec<u8>) -> Option<(Kind, usize)> {
-        let (kind, data, packed) = self.fresh.get(&(pack, offset)).or_else(|| self.old.get(&(pack, offset)))?;
+        let (kind, data, packed) =
+            self.fresh.get(&(pack, offset)).or_else(|| self.old.get(&(pack, offset)))?;
         out.clear();
         out.extend_from_slice(data);
         Some((*kind, *packed))
@@ -413,7 +430,9 @@ mod tests {
 
     #[test]
     fn order_is_gits() {
-        assert!(!tree(&[("100644", b"a"), ("100644", b"a.b"), ("40000", b"a-x"), ("100644", b"b")]).is_sorted());
+        assert!(
+            !tree(&[("100644", b"a"), ("100644", b"a.b"), ("40000", b"a-x"), ("100644", b"b")]).is_sorted()
+        );
         assert!(tree(&[("100644", b"a"), ("100644", b"a-x"), ("100644", b"a.b")]).is_sorted());
         assert!(tree(&[("100644", b"a.b"), ("40000", b"a"), ("100644", b"a0")]).is_sorted());
         assert!(tree(&[("100644", b"a"), ("100644", b"a")]).malformed);

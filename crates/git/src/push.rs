@@ -84,7 +84,8 @@ impl CommandReader {
         if self.lines > MAX_LINES {
             return Err(GitError::Protocol("a push of far too many refs"));
         }
-        let text = std::str::from_utf8(line).map_err(|_| GitError::Protocol("a ref name is not valid UTF-8"))?;
+        let text =
+            std::str::from_utf8(line).map_err(|_| GitError::Protocol("a ref name is not valid UTF-8"))?;
         let text = text.strip_suffix('\n').unwrap_or(text);
         // Where a shallow clone ends. All that the new commits need has to be here anyway.
         if let Some(id) = text.strip_prefix("shallow ") {
@@ -137,7 +138,9 @@ fn parse_capabilities(text: &str) -> Result<Capabilities, GitError> {
             "atomic" => found.atomic = true,
             "quiet" => found.quiet = true,
             "push-options" => return Err(GitError::Protocol("push options were not offered")),
-            _ if word.starts_with("push-cert") => return Err(GitError::Protocol("signed pushes were not offered")),
+            _ if word.starts_with("push-cert") => {
+                return Err(GitError::Protocol("signed pushes were not offered"));
+            }
             _ if word.strip_prefix("object-format=").is_some_and(|format| format != "sha1") => {
                 return Err(GitError::Protocol("repositories here have SHA-1 ids"));
             }
@@ -261,7 +264,8 @@ mod tests {
         ]);
         let found = found.unwrap();
         assert!(found.capabilities.report && found.capabilities.side_band && !found.capabilities.atomic);
-        let ids: Vec<_> = found.list.iter().map(|command| (command.old.is_some(), command.new.is_some())).collect();
+        let ids: Vec<_> =
+            found.list.iter().map(|command| (command.old.is_some(), command.new.is_some())).collect();
         assert_eq!(ids, [(false, true), (true, false)]);
         assert!(found.has_pack());
         let none = read(&[]).unwrap();
@@ -295,7 +299,8 @@ mod tests {
 
     #[test]
     fn a_push_has_so_many_commands_and_no_more() {
-        let lines: Vec<String> = (0..=MAX_PUSH_COMMANDS).map(|n| format!("{NO_OBJECT} {ONE} refs/heads/{n}")).collect();
+        let lines: Vec<String> =
+            (0..=MAX_PUSH_COMMANDS).map(|n| format!("{NO_OBJECT} {ONE} refs/heads/{n}")).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         assert!(!read(&lines[1..]).unwrap().too_many);
         let found = read(&lines).unwrap();
@@ -306,7 +311,8 @@ mod tests {
     fn nothing_that_is_shown_does_anything() {
         assert_eq!(visible("a\x1b[2J\u{202e}ü"), "a\\u{1b}[2J\\u{202e}ü");
         let all = Capabilities { report: true, side_band: false, atomic: false, quiet: false };
-        let report = Report { unpack: Ok(()), refs: vec![("refs/heads/a".into(), Err("no\nok refs/heads/b".into()))] };
+        let report =
+            Report { unpack: Ok(()), refs: vec![("refs/heads/a".into(), Err("no\nok refs/heads/b".into()))] };
         assert_eq!(report.render(all), b"000eunpack ok\n0017ng refs/heads/a no\n0000");
     }
 
@@ -317,7 +323,10 @@ mod tests {
         assert!(text.contains(&format!("{NO_OBJECT} capabilities^{{}}\0report-status ")), "{text}");
         let one: Oid = ONE.parse().unwrap();
         let text = String::from_utf8(advertise([("refs/heads/a", one), ("refs/tags/b", one)])).unwrap();
-        assert!(text.ends_with(&format!("{ONE} refs/tags/b\n0000")) && text.matches('\0').count() == 1, "{text}");
+        assert!(
+            text.ends_with(&format!("{ONE} refs/tags/b\n0000")) && text.matches('\0').count() == 1,
+            "{text}"
+        );
     }
 
     proptest! {

@@ -78,7 +78,14 @@ impl Quarantine {
         command
             .env("GIT_ALLOC_LIMIT", ALLOC_LIMIT.to_string())
             // Nothing here is kept over a crash.
-            .args(["-c", "core.fsync=none", "-c", "core.packedGitWindowSize=16m", "-c", "core.packedGitLimit=256m"])
+            .args([
+                "-c",
+                "core.fsync=none",
+                "-c",
+                "core.packedGitWindowSize=16m",
+                "-c",
+                "core.packedGitLimit=256m",
+            ])
             .args(["-c", "core.deltaBaseCacheLimit=64m"]);
         command
     }
@@ -178,7 +185,8 @@ impl Quarantine {
 
 /// Bounds what a process may use: `written` is how long a file of its can become.
 pub fn limit_process(id: u32, written: u64) -> Result<(), GitError> {
-    let pid = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(GitError::Pack("a process without a number"))?;
+    let pid =
+        i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(GitError::Pack("a process without a number"))?;
     for (resource, limit) in [
         (Resource::As, ADDRESS_SPACE_BYTES),
         (Resource::Cpu, PROCESSOR_SECONDS),

@@ -50,7 +50,9 @@ impl RefRules {
         match what {
             Move::Create | Move::Forward => Ok(()),
             Move::Delete if main => Err(Problem::Forbidden("Cannot delete refs/heads/main".into())),
-            Move::Delete if rule.is_some_and(|rule| !rule.allow_delete) => Err(forbidden(name, rule, "deleted")),
+            Move::Delete if rule.is_some_and(|rule| !rule.allow_delete) => {
+                Err(forbidden(name, rule, "deleted"))
+            }
             Move::Force if main && rule.is_none() => Err(Problem::Forbidden(format!(
                 "{name} is not force-pushed: merge what is there into your commits, or ask an administrator of the \
                  repository for a rule that allows it"
@@ -112,7 +114,9 @@ impl Hub {
         let mut tx = self.write_to(context, access).await?;
         let rules = branch_rules::list(&mut tx, access).await?;
         if rules.len() >= MAX_RULES && rules.iter().all(|known| known.pattern != rule.pattern) {
-            return Err(Problem::Unprocessable(format!("a repository has at most {MAX_RULES} rules for branches")));
+            return Err(Problem::Unprocessable(format!(
+                "a repository has at most {MAX_RULES} rules for branches"
+            )));
         }
         branch_rules::put(&mut tx, access, rule, context.now()).await?;
         let event = repo_event(context, Action::BranchRuleSet, access.repo_id(), &access.repo().path)
@@ -173,11 +177,17 @@ mod tests {
 
     #[test]
     fn the_nearest_rule_decides() {
-        let rules =
-            [rule("*", true, false), rule("release/*", false, false), rule("release/old", true, true), rule("main", true, false)];
+        let rules = [
+            rule("*", true, false),
+            rule("release/*", false, false),
+            rule("release/old", true, true),
+            rule("main", true, false),
+        ];
         assert!(allowed(&rules, "refs/heads/main", Move::Force));
         assert!(!allowed(&rules, "refs/heads/main", Move::Delete));
-        assert!(!allowed(&rules, "refs/heads/x", Move::Delete) && allowed(&rules, "refs/heads/x", Move::Force));
+        assert!(
+            !allowed(&rules, "refs/heads/x", Move::Delete) && allowed(&rules, "refs/heads/x", Move::Force)
+        );
         assert!(!allowed(&rules, "refs/heads/release/1", Move::Force));
         assert!(!allowed(&rules, "refs/heads/release/1", Move::Rewrite));
         assert!(allowed(&rules, "refs/heads/release/old", Move::Delete));

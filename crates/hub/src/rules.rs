@@ -27,9 +27,15 @@ pub(crate) enum Fault {
     /// Text of a commit.
     Message(String),
     /// A regular file that is too large.
-    TooLarge { path: String, size: Option<u64> },
+    TooLarge {
+        path: String,
+        size: Option<u64>,
+    },
     /// A pointer at content that the repository does not have.
-    NoContent { path: String, sha256: Sha256 },
+    NoContent {
+        path: String,
+        sha256: Sha256,
+    },
     /// A pointer that says another size than the content has, or an impossible one.
     Pointer(String),
     Card(String),
@@ -223,9 +229,15 @@ mod tests {
     #[test]
     fn links_stay_inside() {
         let link = |path: &str, target: &str| check_link(&path.parse().unwrap(), target.as_bytes()).is_ok();
-        for (path, target) in
-            [("a", "b"), ("a", "./b/c"), ("x/y/a", "../../b"), ("x/a", "../x/b"), ("x/a", ".."), ("a", "b/"), ("a", ".")]
-        {
+        for (path, target) in [
+            ("a", "b"),
+            ("a", "./b/c"),
+            ("x/y/a", "../../b"),
+            ("x/a", "../x/b"),
+            ("x/a", ".."),
+            ("a", "b/"),
+            ("a", "."),
+        ] {
             assert!(link(path, target), "{path} -> {target}");
         }
         for (path, target) in [
@@ -270,7 +282,9 @@ mod tests {
         assert!(changed(|commit| commit.message = "x".repeat(MAX_COMMIT_TITLE)).is_ok());
         assert!(changed(|commit| commit.message = "x".repeat(MAX_COMMIT_TITLE + 1)).is_err());
         assert!(changed(|commit| commit.message = format!("t\n{}", "x".repeat(MAX_COMMIT_MESSAGE))).is_ok());
-        assert!(changed(|commit| commit.message = format!("t\n{}", "x".repeat(MAX_COMMIT_MESSAGE + 1))).is_err());
+        assert!(
+            changed(|commit| commit.message = format!("t\n{}", "x".repeat(MAX_COMMIT_MESSAGE + 1))).is_err()
+        );
         assert!(changed(|commit| commit.message.push('\x1b')).is_err());
         assert!(changed(|commit| commit.message.push('\0')).is_err());
         assert!(changed(|commit| commit.author.name.push('\x07')).is_err());

@@ -18,7 +18,8 @@ pub async fn list<L: Includes<See>>(
     read: &mut Reader,
     access: &Access<L>,
 ) -> Result<Vec<BranchRule>, StoreError> {
-    let sql = "SELECT pattern, allow_force, allow_delete FROM branch_rule WHERE repo_id = $1 ORDER BY pattern";
+    let sql =
+        "SELECT pattern, allow_force, allow_delete FROM branch_rule WHERE repo_id = $1 ORDER BY pattern";
     let rule = |row: &Row| {
         Ok(BranchRule { pattern: row.get(0)?, allow_force: row.get(1)?, allow_delete: row.get(2)? })
     };

@@ -47,7 +47,8 @@ fn batches(rows: Vec<Vec<Value>>) -> impl Iterator<Item = (usize, usize, Vec<Val
 /// `VALUES ($1, $2), ($3, $4)`.
 fn places(rows: usize, columns: usize) -> String {
     let row = |row: usize| {
-        let places: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        let places: Vec<String> =
+            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
         format!("({})", places.join(", "))
     };
     format!("VALUES {}", (0..rows).map(row).collect::<Vec<_>>().join(", "))

@@ -188,7 +188,8 @@ pub async fn generations<L: Includes<See>>(
         let sql = format!(
             "SELECT commit_id, generation FROM git_commit WHERE repo_id = $1 AND commit_id IN ({places})"
         );
-        let params: Vec<Value> = std::iter::once(access.repo_id().into()).chain(ids.map(Value::from)).collect();
+        let params: Vec<Value> =
+            std::iter::once(access.repo_id().into()).chain(ids.map(Value::from)).collect();
         for row in read.all(&sql, &params).await? {
             found.insert(row.get(0)?, row.get(1)?);
         }

@@ -309,7 +309,8 @@ pub async fn file_sizes<L: Includes<See>>(
         let places: Vec<String> = (2..BATCH + 2).map(|place| format!("${place}")).collect();
         let places = places.join(", ");
         let sql = format!("SELECT sha256, size FROM xet_file WHERE repo_id = $1 AND sha256 IN ({places})");
-        let params: Vec<Value> = std::iter::once(access.repo_id().into()).chain(ids.map(Value::from)).collect();
+        let params: Vec<Value> =
+            std::iter::once(access.repo_id().into()).chain(ids.map(Value::from)).collect();
         for row in read.all(&sql, &params).await? {
             found.insert(row.get(0)?, row.get(1)?);
         }

@@ -11,7 +11,6 @@ mod names;
 mod novelty;
 mod object;
 mod pack;
-mod packet;
 mod process;
 pub mod push;
 mod quarantine;

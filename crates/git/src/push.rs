@@ -1,11 +1,13 @@
 //! What is said around the pack of a push (`gitprotocol-pack`): the refs that are advertised, the commands that come
 //! back, and the report at the end.
 
+mod packet;
+
 use bastide_core::Oid;
 use bytes::{Bytes, BytesMut};
 
 use crate::GitError;
-use crate::packet::{FLUSH, Packet, put_band, put_packet, take_packet};
+use packet::{FLUSH, Packet, put_band, put_packet, take_packet};
 
 /// Refs that one push may move.
 pub const MAX_PUSH_COMMANDS: usize = 1_000;

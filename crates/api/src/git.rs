@@ -40,9 +40,7 @@ async fn begin(hub: &Hub, request: Request) -> GitAnswer<Response> {
             caller.repo::<Read>(hub, &route.path).await?;
             Err(Problem::NotServed("fetching with git").into())
         }
-        "git-receive-pack" => {
-            push::advertise(hub, &caller, &route).await
-        }
+        "git-receive-pack" => push::advertise(hub, &caller, &route).await,
         other => Err(Problem::Forbidden(format!("this hub has no service '{other:.40}' for git")).into()),
     }
 }

@@ -326,6 +326,7 @@ impl Hub {
                 (None, _) => Ok(Move::Create),
                 (_, None) => Ok(Move::Delete),
                 (Some(old), Some(new)) if leads_to(&repo, new, old)? => Ok(Move::Forward),
+                (Some(old), Some(_)) if is_bare_start(&repo, old)? => Ok(Move::Rewrite),
                 (Some(_), Some(_)) => Ok(Move::Force),
             };
             asked.into_iter().map(find).collect::<Result<Vec<_>, GitError>>()
@@ -347,6 +348,14 @@ fn leads_to(repo: &Repo, new: Oid, old: Oid) -> Result<bool, GitError> {
         !found && walked < MAX_WALK
     })?;
     Ok(found)
+}
+
+/// Is this the commit that a new repository begins with, and nothing else? A history that was made elsewhere may take
+/// its place: nobody loses anything.
+fn is_bare_start(repo: &Repo, id: Oid) -> Result<bool, GitError> {
+    let Ok(commit) = repo.commit(id) else { return Ok(false) };
+    let tree = repo.tree(commit.tree)?;
+    Ok(commit.parents.is_empty() && tree.entries.iter().all(|entry| entry.name == ".gitattributes"))
 }
 
 /// Reads commits that came, from `roots` back; answers the others that these lead to.

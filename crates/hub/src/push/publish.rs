@@ -105,7 +105,7 @@ impl Hub {
             let done = match (done, &stored) {
                 (Ok(true), _) => return Ok(()),
                 (done, Some(stored)) => {
-                    let done = done.and_then(|_| Err(Problem::Stale));
+                    let done = done.and(Err(Problem::Stale));
                     let done: Result<(), Problem> = self.keep_if(done, stored).await;
                     self.forget_pack(access, stored).await?;
                     done
@@ -300,7 +300,10 @@ async fn still_known(
     needed.retain(|id| judged.known.contains(id));
     let needed: Vec<Oid> = needed.into_iter().collect();
     let found = git::generations(tx, access, &needed).await?;
-    if found.len() == needed.len() { Ok(()) } else { Err(Problem::Stale) }
+    if found.len() == needed.len() {
+        return Ok(());
+    }
+    Err(Problem::Invalid("commits that this push builds upon were collected meanwhile: push again".into()))
 }
 
 async fn add_rows(

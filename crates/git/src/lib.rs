@@ -5,29 +5,24 @@
 mod cache;
 mod check;
 mod edit;
-mod index;
 mod merge;
-mod names;
-mod novelty;
 mod object;
 mod pack;
 mod process;
-pub mod push;
-mod quarantine;
 mod repo;
 mod strict;
+mod three_way;
 mod walk;
 
 pub use cache::Cache;
 pub use check::{Fault, Reached};
 pub use edit::{Change, Edit, Edited, Op, edit_tree};
 pub use merge::merge_packs;
-pub use novelty::{Flaw, Inspector, NewFile, Novelty};
 pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};
 pub use pack::{NewPack, PackWriter};
 pub use process::{Version, git_version};
-pub use quarantine::{Quarantine, Received, limit_process};
 pub use repo::{KnownPack, Repo};
+pub use three_way::{Merge, commits_ahead, merge_bases, merge_commits};
 pub use walk::{Walked, diff_trees};
 
 use bastide_core::Oid;
@@ -54,12 +49,8 @@ pub enum GitError {
     CaseClash { old: String, new: String },
     #[error("a commit changes at most {MAX_COMMIT_FOLDERS} folders: split it")]
     TooManyFolders,
-    /// Commits that are looked at together change more than may be looked at.
-    #[error("too many changes at once")]
-    TooManyChanges,
-    /// Not what git says on the wire.
-    #[error("this is not a push of git's: {0}")]
-    Protocol(&'static str),
+    #[error("merging takes too long")]
+    TooSlow,
     #[error("the repository's packs cannot be read: {0}")]
     Odb(String),
     #[error("a pack is damaged: {0}")]
@@ -83,8 +74,7 @@ impl GitError {
             | Self::PathConflict(_)
             | Self::CaseClash { .. }
             | Self::TooManyFolders
-            | Self::TooManyChanges
-            | Self::Protocol(_) => false,
+            | Self::TooSlow => false,
         }
     }
 }

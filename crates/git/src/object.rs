@@ -14,6 +14,11 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// A regular file, executable or not.
+    pub const fn is_file(self) -> bool {
+        matches!(self, Self::File | Self::Executable)
+    }
+
     pub(crate) const fn as_bytes(self) -> &'static [u8] {
         match self {
             Self::File => b"100644",
@@ -22,12 +27,6 @@ impl Mode {
             Self::Tree => b"40000",
             Self::Submodule => b"160000",
         }
-    }
-
-    /// Only as git writes it today.
-    pub(crate) fn exact(text: &[u8]) -> Option<Self> {
-        let all = [Self::File, Self::Executable, Self::Symlink, Self::Tree, Self::Submodule];
-        all.into_iter().find(|mode| mode.as_bytes() == text)
     }
 
     /// Old writers used other bits; git reads them by their type alone, and so do we.

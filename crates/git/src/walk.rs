@@ -1,6 +1,6 @@
 //! Listing trees, and comparing them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bastide_core::Oid;
 use bastide_core::limits::MAX_PATH_SEGMENTS;
@@ -34,6 +34,39 @@ impl Repo {
             Lister { repo: self, recursive, after: after.unwrap_or_default(), limit, found: Vec::new() };
         lister.folder(tree, prefix, 0)?;
         Ok(lister.found)
+    }
+}
+
+impl Repo {
+    /// The commits that `head` has and none of `others` has. `None` when they are more than `most`, or when more
+    /// than `history` commits would have to be looked at to say.
+    pub fn only_from(
+        &self,
+        head: Oid,
+        others: &[Oid],
+        (most, history): (usize, usize),
+    ) -> Result<Option<Vec<Oid>>, GitError> {
+        let mut shared: HashSet<Oid> = HashSet::new();
+        let mut open: Vec<Oid> = others.to_vec();
+        while let Some(oid) = open.pop() {
+            if shared.insert(oid) {
+                if shared.len() > history {
+                    return Ok(None);
+                }
+                open.extend(&self.commit(oid)?.parents);
+            }
+        }
+        let (mut own, mut open) = (Vec::new(), vec![head]);
+        while let Some(oid) = open.pop() {
+            if shared.insert(oid) {
+                own.push(oid);
+                if own.len() > most {
+                    return Ok(None);
+                }
+                open.extend(&self.commit(oid)?.parents);
+            }
+        }
+        Ok(Some(own))
     }
 }
 

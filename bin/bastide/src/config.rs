@@ -76,6 +76,12 @@ pub struct File {
     pub lfs_multipart_bytes: Option<u64>,
     /// seconds between the steps of `gc`: how long what nothing points at can be taken up again; at least 3600
     pub gc_grace_seconds: Option<i64>,
+    /// bytes that somebody without the right to write may bring to one repository by pull requests
+    pub proposal_bytes: Option<u64>,
+    /// pull requests that somebody without the right to write may have open in one repository
+    pub proposals_open: Option<u64>,
+    /// pull requests that a user may open in a day where it has no right to write
+    pub proposals_per_day: Option<u64>,
     /// connections at the same time, and at most half of the files that may be open; at least 16
     pub max_connections: Option<usize>,
 }
@@ -104,6 +110,10 @@ impl File {
         if let Some(seconds) = self.gc_grace_seconds {
             hub.gc_grace_seconds = in_range("gc_grace_seconds", seconds, &GC_GRACE_SECONDS)?;
         }
+        // None at all is a choice, too.
+        hub.proposal_bytes = self.proposal_bytes.unwrap_or(hub.proposal_bytes);
+        hub.proposals_open = self.proposals_open.unwrap_or(hub.proposals_open);
+        hub.proposals_per_day = self.proposals_per_day.unwrap_or(hub.proposals_per_day);
         Ok(())
     }
 }
@@ -271,7 +281,7 @@ mod tests {
         let source = include_str!("config.rs");
         let body = source.split("pub struct File {").nth(1).unwrap().split("\n}").next().unwrap();
         let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines.len(), 18, "one line of comment for each key");
+        assert_eq!(lines.len(), 24, "one line of comment for each key");
         for pair in lines.chunks(2) {
             let (comment, key) = (pair[0].trim_start_matches("/// "), pair[1].trim_start_matches("pub "));
             let row = format!("| `{}` |", key.split(':').next().unwrap());

@@ -7,11 +7,10 @@ use axum::extract::{Request, State};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bastide_core::limits::{MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, MAX_REGULAR_FILE_BYTES};
-use bastide_core::{EntryPath, RefName, Revision};
-use bastide_hub::access::Write;
+use bastide_core::{EntryPath, Oid, RefName, Revision};
 use bastide_hub::commits::{CommitBuilder, CommitHeader, Operation};
 use bastide_hub::preupload::{Candidate, Verdict};
-use bastide_hub::uploads::Purpose;
+use bastide_hub::uploads::{Purpose, Uploader};
 use bastide_hub::{Hub, Problem};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -106,25 +105,43 @@ async fn commit(
     query: Query,
     request: Request,
 ) -> Answer<Json<Value>> {
-    if query.flag("create_pr") {
-        return Err(Problem::NotServed("pull requests").into());
-    }
-    let access = caller.repo::<Write>(&hub, &route.path).await?;
-    let target = target(&route.joined_tail())?;
-    let mut reader = Reader { header: None, builder: hub.begin_commit()? };
+    let revision = route.joined_tail();
+    let purpose = purpose(&query, &revision);
+    let by = caller.uploader(&hub, &route.path, purpose).await?;
+    let mut reader = Reader { header: None, builder: hub.begin_commit_by(&caller.context, &by).await? };
     read_body(request, &mut reader).await?;
     let header = reader.header.ok_or_else(|| Problem::Invalid("the commit has no header line".into()))?;
-    let made = hub.commit(&caller.context, &access, &target, &header, reader.builder).await?;
-    let url = hub.repo_url(&caller.context, &access.repo().path);
-    Ok(Json(json!({
-        "success": true,
-        "commitOid": made.id,
-        "commitUrl": format!("{url}/commit/{}", made.id),
-        "hookOutput": "",
-    })))
+    let (context, builder) = (&caller.context, reader.builder);
+    let (commit, pull) = match (purpose, &by) {
+        (Purpose::NewPull, _) => {
+            let opened = hub.open_pull(context, &by, &revision, &header, builder).await?;
+            (opened.commit, Some(opened.number))
+        }
+        (Purpose::Pull(number), _) => {
+            (hub.commit_to_pull(context, &by, number, &header, builder).await?.id, None)
+        }
+        (Purpose::Branch | Purpose::Unknown, Uploader::Writer(access)) => {
+            (hub.commit(context, access, &target(&revision)?, &header, builder).await?.id, None)
+        }
+        // Nobody else is let through for a branch.
+        (Purpose::Branch | Purpose::Unknown, Uploader::Proposer(_)) => {
+            return Err(Problem::Forbidden("You don't have the rights for this.".into()).into());
+        }
+    };
+    Ok(Json(committed_json(&hub.repo_url(context, &by.repo().path), commit, pull)))
 }
 
-/// A commit goes to a branch or a pull request; never to a tag or another commit.
+fn committed_json(url: &str, commit: Oid, pull: Option<u64>) -> Value {
+    let page = format!("{url}/commit/{commit}");
+    let mut value = json!({ "success": true, "commitOid": commit, "commitUrl": page, "hookOutput": "" });
+    if let (Some(pull), Some(value)) = (pull, value.as_object_mut()) {
+        value.insert("pullRequestUrl".into(), format!("{url}/discussions/{pull}").into());
+    }
+    value
+}
+
+/// Where a commit goes by its revision, and what squashing rewrites: a branch or a pull request; never a tag or
+/// another commit.
 pub fn target(revision: &str) -> Result<RefName, Problem> {
     let missing = || Problem::RevisionNotFound(revision.to_owned());
     match Revision::parse(revision) {

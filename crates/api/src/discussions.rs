@@ -16,11 +16,12 @@ use crate::extract::{Caller, JsonBody, Query, RepoRoute, null_is_missing};
 use crate::routes::Routes;
 
 mod json;
+mod pulls;
 
-pub use json::{discussion_json, event_json};
+pub use json::{conflicts_json, discussion_json, event_json};
 
 pub fn routes(routes: Routes) -> Routes {
-    routes
+    pulls::routes(routes)
         .api(Method::GET, "/api/{kind}/{ns}/{name}/discussions", list)
         .api(Method::POST, "/api/{kind}/{ns}/{name}/discussions", create)
         .api(Method::GET, "/api/{kind}/{ns}/{name}/discussions/{num}", detail)
@@ -116,7 +117,8 @@ async fn detail(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Ans
     if let Some(value) = value.as_object_mut() {
         value.insert("events".into(), events.iter().map(event_json).collect());
         if discussion.is_pull_request() {
-            value.insert("filesWithConflicts".into(), false.into());
+            let conflicts = hub.pull_conflicts(&access, &discussion).await?;
+            value.insert("filesWithConflicts".into(), conflicts_json(&conflicts));
         }
     }
     Ok(Json(value))

@@ -3,7 +3,6 @@
 
 mod answer;
 mod avatars;
-mod branch_rules;
 mod buffer;
 mod cards;
 mod cas;

@@ -1,7 +1,9 @@
 //! Commits: operations from a caller become git objects in one new pack, and then, in one
 //! transaction, the branch moves, the rows are written and the event is recorded.
 
-use bastide_core::limits::{MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE};
+use bastide_core::limits::{
+    MAX_COMMIT_MESSAGE, MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE, MAX_FILE_BYTES, MAX_REGULAR_FILE_BYTES,
+};
 use bastide_core::{Actor, EntryPath, Oid, RefName, Sha256, Timestamp};
 use bastide_git::{
     Edit, Edited, GitError, Mode, NewCommit, Op, PackWriter, Person, Pointer, Repo, edit_tree,
@@ -15,9 +17,9 @@ use bastide_store::refs::{self, Target};
 use bastide_store::{repos, xet};
 use bytes::Bytes;
 
-use crate::access::{Access, Write};
+use crate::access::{Access, Includes, Level, Propose, Read, See, Write};
 use crate::metadata::Metadata;
-use crate::rules::{self, lines};
+use crate::uploads::Uploader;
 use crate::{Hub, Problem};
 
 const ATTRIBUTES: &str = ".gitattributes";
@@ -65,6 +67,8 @@ pub struct CommitBuilder {
     /// The README and the attributes of this commit: they are checked and used.
     readme: Option<Bytes>,
     attributes: Option<Bytes>,
+    /// Bytes of regular files that may still come, where there is a bound; and why no more may.
+    room: Option<(u64, Problem)>,
 }
 
 /// An operation that was taken. They stay in their order: a path may come up more than once.
@@ -91,19 +95,32 @@ impl CommitBuilder {
     }
 
     fn put_large(&mut self, path: EntryPath, sha256: Sha256, size: Option<u64>) -> Result<(), Problem> {
-        rules::may_be_large(&path)?;
+        if git_files::is_git_file(path.file_name()) {
+            return Err(Problem::Unprocessable(format!(
+                "{path} is a file of git's: send it as a regular file"
+            )));
+        }
         self.steps.push(Step::Large { path, sha256, size });
         Ok(())
     }
 
     async fn put(&mut self, path: EntryPath, content: Bytes) -> Result<(), Problem> {
-        rules::check_size(&path, content.len() as u64)?;
-        rules::check_content(&path, &content)?;
-        // A pointer stands for a large file, whichever way it comes.
-        if let Some(pointer) = Pointer::parse(&content) {
-            rules::check_pointer(&path, pointer)?;
-            return self.put_large(path, pointer.sha256, Some(pointer.size));
+        if content.len() as u64 > MAX_REGULAR_FILE_BYTES {
+            return Err(Problem::Unprocessable(format!(
+                "{path} has more than {MAX_REGULAR_FILE_BYTES} bytes: upload it as a large file (LFS or Xet)"
+            )));
         }
+        git_files::check(path.file_name(), &content).map_err(Problem::Unprocessable)?;
+        // A pointer stands for a large file, whichever way it comes.
+        if let Some(Pointer { sha256, size }) = Pointer::parse(&content) {
+            if size > MAX_FILE_BYTES {
+                return Err(Problem::Unprocessable(format!(
+                    "{path} points at more than {MAX_FILE_BYTES} bytes"
+                )));
+            }
+            return self.put_large(path, sha256, Some(size));
+        }
+        self.take_room(content.len() as u64)?;
         match path.as_str() {
             "README.md" => self.readme = Some(content.clone()),
             ATTRIBUTES => self.attributes = Some(content.clone()),
@@ -111,6 +128,15 @@ impl CommitBuilder {
         }
         let oid = self.blob(content).await?;
         self.steps.push(Step::Edit(Edit { path, op: Op::Put { oid, mode: Mode::File } }));
+        Ok(())
+    }
+
+    fn take_room(&mut self, bytes: u64) -> Result<(), Problem> {
+        let Some((room, why)) = &mut self.room else { return Ok(()) };
+        match room.checked_sub(bytes) {
+            Some(left) => *room = left,
+            None => return Err(Problem::Quota(why.to_string())),
+        }
         Ok(())
     }
 
@@ -148,18 +174,18 @@ pub(crate) struct Draft {
 pub(crate) struct Prepared {
     target: RefName,
     /// Where the ref has to be for the commit to be its successor.
-    head: Option<Oid>,
+    pub head: Option<Oid>,
     pub commit: Oid,
     tree: Oid,
     pub pack: Pack,
-    changes: Vec<(String, Option<Oid>)>,
+    pub changes: Vec<(String, Option<Oid>)>,
     /// Content that the commit points at.
-    large: Vec<Sha256>,
+    pub large: Vec<Sha256>,
     /// The paths that it was told to change, where others may have locked them.
     touched: Vec<EntryPath>,
     /// It brings something: what only removes is never refused for want of room.
     brings: bool,
-    title: String,
+    pub title: String,
     message: String,
     author: Person,
     /// What the repository is found by from then on, if the commit decides about that.
@@ -173,7 +199,16 @@ impl Hub {
             steps: Vec::new(),
             readme: None,
             attributes: None,
+            room: None,
         })
+    }
+
+    /// The same for somebody who may bring only so much.
+    pub async fn begin_commit_by(&self, context: &Context, by: &Uploader) -> Result<CommitBuilder, Problem> {
+        let room = self.upload_room(context, by, 0).await?;
+        let mut builder = self.begin_commit()?;
+        builder.room = room.map(|room| (room, self.no_room()));
+        Ok(builder)
     }
 
     /// Commits to a branch or another ref of the repository.
@@ -187,7 +222,7 @@ impl Hub {
     ) -> Result<Committed, Problem> {
         check_header(header)?;
         self.check_card(access, &builder)?;
-        let changes = self.add_pointers(access, &mut builder).await?;
+        let changes = self.add_pointers(&access.lower(), &mut builder).await?;
         let _turn = self.locks.lock(access.repo_id()).await;
         let head = refs::get(&mut self.db.read().await?, access, target).await?.map(|found| found.commit);
         self.check_base(access, target, head, header).await?;
@@ -218,12 +253,27 @@ impl Hub {
         Ok(())
     }
 
-    /// Everything of a commit that comes before its transaction: objects, and a pack of them that
-    /// is stored. `None` when the tree stays as it is.
+    /// Everything of a commit that comes before its transaction: objects, a pack of them that is stored, and
+    /// what the repository will be found by. `None` when the tree stays as it is.
     pub(crate) async fn prepare(
         &self,
         context: &Context,
         access: &Access<Write>,
+        draft: Draft,
+    ) -> Result<Option<Prepared>, Problem> {
+        let Some(mut prepared) = self.prepare_objects(context, access, draft).await? else { return Ok(None) };
+        if prepared.target == RefName::main() {
+            let read = self.read_metadata(access, prepared.commit).await;
+            prepared.metadata = Some(self.keep_if(read, &prepared.pack).await?);
+        }
+        Ok(Some(prepared))
+    }
+
+    /// The objects of a commit in a pack that is stored.
+    pub(crate) async fn prepare_objects<L: Includes<See>>(
+        &self,
+        context: &Context,
+        access: &Access<L>,
         draft: Draft,
     ) -> Result<Option<Prepared>, Problem> {
         let repo = self.materialise(access).await?;
@@ -242,12 +292,6 @@ impl Hub {
         let Written { commit, tree, pack, changes } = written;
         let pack = self.store_pack(&repo, &pack).await?;
         crate::crash::point("commit.stored");
-        let metadata = if target == RefName::main() {
-            let read = self.read_metadata(access, commit).await;
-            Some(self.keep_if(read, &pack).await?)
-        } else {
-            None
-        };
         Ok(Some(Prepared {
             target,
             head,
@@ -261,7 +305,7 @@ impl Hub {
             title,
             message,
             author,
-            metadata,
+            metadata: None,
         }))
     }
 
@@ -287,11 +331,28 @@ impl Hub {
             let touched = prepared.touched.iter().map(EntryPath::as_str);
             self.refuse_locked(tx, context, access, touched).await?;
         }
+        self.write_commit_rows(tx, context, access, prepared).await?;
+        repos::touch(tx, access, now).await?;
+        if let Some(metadata) = &prepared.metadata {
+            self.store_metadata(tx, access, metadata).await?;
+        }
+        Ok(())
+    }
+
+    /// The rows of a commit, which is part of no branch by them.
+    pub(crate) async fn write_commit_rows<L: Includes<See> + Includes<Propose>>(
+        &self,
+        tx: &mut bastide_store::WriteTx,
+        context: &Context,
+        access: &Access<L>,
+        prepared: &Prepared,
+    ) -> Result<(), Problem> {
+        let now = context.now();
         self.add_pack(tx, access, &prepared.pack, now).await?;
         if prepared.brings {
             self.quota_in(tx, access, 0).await?;
         }
-        let parents: Vec<Oid> = head.into_iter().collect();
+        let parents: Vec<Oid> = prepared.head.into_iter().collect();
         let row = CommitRow {
             id: prepared.commit,
             tree: prepared.tree,
@@ -304,24 +365,27 @@ impl Hub {
         };
         let changes: Vec<ChangeRow<'_>> =
             prepared.changes.iter().map(|(path, object)| ChangeRow { path, object: *object }).collect();
-        git::add_commit(tx, access, &row, &changes).await?;
-        repos::touch(tx, access, now).await?;
-        if let Some(metadata) = &prepared.metadata {
-            self.store_metadata(tx, access, metadata).await?;
-        }
-        Ok(())
+        Ok(git::add_commit(tx, access, &row, &changes).await?)
     }
 
-    pub(crate) fn check_card(&self, access: &Access<Write>, builder: &CommitBuilder) -> Result<(), Problem> {
+    pub(crate) fn check_card<L: Level>(
+        &self,
+        access: &Access<L>,
+        builder: &CommitBuilder,
+    ) -> Result<(), Problem> {
         let Some(readme) = &builder.readme else { return Ok(()) };
-        Ok(rules::check_card(access.repo().path.kind, readme)?)
+        let card = bastide_inspect::card::read(&String::from_utf8_lossy(readme), access.repo().path.kind);
+        match card.errors.first() {
+            None => Ok(()),
+            Some(error) => Err(Problem::Invalid(format!("Invalid metadata in README.md.\n- Error: {error}"))),
+        }
     }
 
     /// Large files become pointers in git, each where it stands in the order of operations. Each
     /// has to be in this repository already.
     pub(crate) async fn add_pointers(
         &self,
-        access: &Access<Write>,
+        access: &Access<Read>,
         builder: &mut CommitBuilder,
     ) -> Result<Changes, Problem> {
         let mut changes = Changes::default();
@@ -334,7 +398,16 @@ impl Hub {
                 Step::Large { path, sha256, size } => (path, sha256, size),
             };
             let known = xet::file_hash(&mut self.db.read().await?, access, sha256).await?;
-            let known = rules::check_large(&path, sha256, size, known.map(|(_, known)| known))?;
+            let Some((_, known)) = known else {
+                return Err(Problem::Invalid(format!(
+                    "the content of {path} (sha256 {sha256}) was not uploaded to this repository: upload it first"
+                )));
+            };
+            if let Some(size) = size.filter(|size| *size != known) {
+                return Err(Problem::Invalid(format!(
+                    "{path} has {known} bytes, not the {size} that were named"
+                )));
+            }
             let oid = builder.blob(Pointer { sha256, size: known }.render().into()).await?;
             changes.edits.push(Edit { path: path.clone(), op: Op::Put { oid, mode: Mode::File } });
             changes.large.push((path, sha256));
@@ -385,17 +458,37 @@ pub(crate) fn commit_event(context: &Context, access: &Access<Write>, prepared: 
         .fact("paths", prepared.changes.len() as u64)
 }
 
-fn check_header(header: &CommitHeader) -> Result<(), Problem> {
+pub(crate) fn check_header(header: &CommitHeader) -> Result<(), Problem> {
     let title = header.title.trim();
-    if title.is_empty() {
+    if title.is_empty() || title.len() > MAX_COMMIT_TITLE {
         return Err(Problem::Invalid(format!("a commit's summary has 1 to {MAX_COMMIT_TITLE} bytes")));
     }
-    Ok(rules::check_message(title, &header.description)?)
+    if header.description.len() > MAX_COMMIT_MESSAGE {
+        return Err(Problem::Invalid(format!(
+            "a commit's description has at most {MAX_COMMIT_MESSAGE} bytes"
+        )));
+    }
+    check_text("a commit's summary", title)?;
+    check_text("a commit's description", &lines(&header.description))
 }
 
-fn message(header: &CommitHeader) -> String {
+pub(crate) fn message(header: &CommitHeader) -> String {
     let (title, description) = (header.title.trim(), lines(header.description.trim()));
     if description.is_empty() { format!("{title}\n") } else { format!("{title}\n\n{description}\n") }
+}
+
+/// A text whose lines end as git ends them.
+pub(crate) fn lines(text: &str) -> String {
+    text.replace("\r\n", "\n")
+}
+
+/// Control characters have no place in a message: git cuts some, a database refuses others, and a
+/// terminal obeys the rest.
+pub(crate) fn check_text(what: &str, text: &str) -> Result<(), Problem> {
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err(Problem::Invalid(format!("{what} has no control characters but line ends and tabs")));
+    }
+    Ok(())
 }
 
 /// Who a commit says it is from. Addresses stay private.

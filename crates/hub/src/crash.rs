@@ -5,9 +5,6 @@ pub const POINTS: &[&str] = &[
     "commit.stored",
     "commit.before",
     "commit.after",
-    "push.stored",
-    "push.before",
-    "push.after",
     "xorb.stored",
     "xorb.before",
     "shard.before",
@@ -17,6 +14,9 @@ pub const POINTS: &[&str] = &[
     "gc.removed",
     "merge.stored",
     "merge.before",
+    "pull.stored",
+    "pull.before",
+    "pull.after",
 ];
 
 /// Dies here when `BASTIDE_CRASH_AT` names this point. Costs one look at a variable otherwise.

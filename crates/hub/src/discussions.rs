@@ -20,7 +20,9 @@ pub use bastide_store::discussions::{
     EventRow as Event, PullRequest,
 };
 pub use change::StatusRequest;
+pub(crate) use change::add_event;
 pub use open::OpenRequest;
+pub(crate) use text::{check_room, comment as comment_text};
 
 use crate::access::{Access, Includes, Level, Propose, Read, Write};
 use crate::repos::repo_event;

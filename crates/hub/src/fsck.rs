@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
-use bastide_store::{check, collect, discussions, storage};
+use bastide_store::{check, collect, storage};
 use bastide_xet::xorb::validate;
 
 use crate::access::{Access, Read};
@@ -97,10 +97,7 @@ impl Hub {
     }
 
     async fn check_repo_row(&self, access: &Access<Read>) -> Result<Vec<String>, Problem> {
-        let mut read = self.db.read().await?;
-        let mut faults = check::repo_faults(&mut read, access).await?;
-        faults.extend(discussions::faults(&mut read, access).await?);
-        Ok(faults)
+        Ok(check::repo_faults(&mut self.db.read().await?, access).await?)
     }
 
     async fn check_xorbs(

@@ -32,13 +32,10 @@ pub mod preupload;
 mod problem;
 pub mod profiles;
 pub mod pulls;
-pub mod push;
 pub mod reads;
 pub mod reconstruct;
-pub mod ref_rules;
 pub mod repos;
 mod revisions;
-mod rules;
 pub mod service;
 pub mod storage;
 pub mod tokens;
@@ -94,10 +91,6 @@ pub struct Config {
     /// has set no quota for them.
     pub quota_bytes_user: Option<u64>,
     pub quota_bytes_org: Option<u64>,
-    /// Largest pack of a `git push`, in bytes.
-    pub max_push_bytes: u64,
-    /// Pushes with a pack that are worked at at the same time.
-    pub concurrent_pushes: usize,
 }
 
 impl Config {
@@ -115,8 +108,6 @@ impl Config {
             proposals_per_day: 50,
             quota_bytes_user: None,
             quota_bytes_org: None,
-            max_push_bytes: push::MAX_PUSH_BYTES,
-            concurrent_pushes: push::CONCURRENT_PUSHES,
         }
     }
 }
@@ -155,8 +146,8 @@ pub struct Inner {
     pub(crate) hashing: tokio::sync::Semaphore,
     pub(crate) hash_turns: objects::RepoLocks,
     pub(crate) remembered: weights::Remembered,
+    pub(crate) conflicts: pulls::ConflictCache,
     pub(crate) terms: Arc<tokio::sync::Semaphore>,
-    pub(crate) pushes: Arc<tokio::sync::Semaphore>,
 }
 
 impl Config {
@@ -188,7 +179,6 @@ impl Hub {
         Self(Arc::new(Inner {
             journal: reads::Journal::new(config.data.join("journal")),
             witness: witness::Witness::new(config.data.join("checkpoints.txt")),
-            pushes: Arc::new(tokio::sync::Semaphore::new(config.concurrent_pushes)),
             config,
             db,
             blobs,
@@ -205,6 +195,7 @@ impl Hub {
             hashing: tokio::sync::Semaphore::new(xet::CONCURRENT_HASHES),
             hash_turns: objects::RepoLocks::default(),
             remembered: weights::Remembered::default(),
+            conflicts: pulls::ConflictCache::default(),
             terms: Arc::new(tokio::sync::Semaphore::new(large::MAX_TERMS_IN_MEMORY)),
         }))
     }

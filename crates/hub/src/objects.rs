@@ -12,7 +12,7 @@ use bastide_git::{GitError, KnownPack, NewPack, Repo};
 use bastide_store::WriteTx;
 use bastide_store::git::{self, Pack};
 
-use crate::access::{Access, Includes, See, Write};
+use crate::access::{Access, Includes, Propose, See};
 use crate::{Hub, Problem};
 
 /// More packs than this are merged by a job.
@@ -197,10 +197,10 @@ impl Hub {
     }
 
     /// Adds a pack to a repository, and has its packs merged when they have become many.
-    pub(crate) async fn add_pack(
+    pub(crate) async fn add_pack<L: Includes<See> + Includes<Propose>>(
         &self,
         tx: &mut WriteTx,
-        access: &Access<Write>,
+        access: &Access<L>,
         pack: &Pack,
         now: Timestamp,
     ) -> Result<(), Problem> {

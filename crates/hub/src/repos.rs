@@ -98,7 +98,7 @@ impl Hub {
         }
         self.check_card(&access, &builder)?;
         let (title, message) = ("initial commit".to_owned(), "initial commit\n".to_owned());
-        let changes = self.add_pointers(&access, &mut builder).await?;
+        let changes = self.add_pointers(&access.lower(), &mut builder).await?;
         let draft = Draft { target: RefName::main(), head: None, title, message, builder, changes };
         let prepared = self.prepare(context, &access, draft).await?;
         let prepared = prepared.ok_or_else(|| Problem::internal("a first commit without a tree"))?;

@@ -5,7 +5,7 @@
 //! pull request: they are counted against a quota of their own, they never take the place of anything
 //! that is there, and they bring back nothing that is on its way out.
 
-use bastide_core::{NamespaceId, RepoId, RepoPath, id::RowId};
+use bastide_core::{NamespaceId, RepoId, RepoPath, Sha256, Timestamp, id::RowId};
 use bastide_ledger::Context;
 use bastide_store::permit::Repo;
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
@@ -219,6 +219,32 @@ impl Hub {
             self.check_room(tx, context, access).await?;
         }
         Ok(added)
+    }
+
+    /// Counts a commit to a pull request.
+    pub(crate) async fn put_proposal(
+        &self,
+        tx: &mut WriteTx,
+        context: &Context,
+        access: &Access<Propose>,
+        (number, bytes): (u64, u64),
+    ) -> Result<(), Problem> {
+        let bytes = bytes.max(LEAST_BYTES);
+        proposals::charge_commit(tx, access, (proposer(context)?, number), bytes).await?;
+        self.check_room(tx, context, access).await
+    }
+}
+
+/// What points at a file is about to be written: it is kept from collection, if that has not taken it.
+pub(crate) async fn keep_file(
+    tx: &mut WriteTx,
+    by: &Uploader,
+    sha256: Sha256,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    match by {
+        Uploader::Writer(access) => xet::touch_file(tx, access, sha256, now).await,
+        Uploader::Proposer(access) => xet::is_in_use(tx, access, sha256).await,
     }
 }
 

@@ -103,9 +103,6 @@ actions! {
     CommitCreate = "commit.create",
     BranchCreate = "branch.create",
     BranchDelete = "branch.delete",
-    BranchRuleSet = "branch_rule.set",
-    BranchRuleRemove = "branch_rule.remove",
-    GitPush = "git.push",
     TagCreate = "tag.create",
     TagDelete = "tag.delete",
     HistorySquash = "history.squash",
@@ -135,6 +132,8 @@ actions! {
     CommentCreate = "comment.create",
     CommentEdit = "comment.edit",
     CommentHide = "comment.hide",
+    PullMerge = "pull.merge",
+    PullRefDelete = "pull.ref_delete",
     JobFailed = "job.failed",
 }
 

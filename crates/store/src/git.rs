@@ -1,7 +1,5 @@
 //! What git is made of, as rows: packs, commits and the paths that each commit changed.
 
-use std::collections::HashMap;
-
 use bastide_core::{NamespaceId, Oid, RepoId, Timestamp};
 
 use crate::db::{Reader, Row, Value, WriteTx};
@@ -134,69 +132,6 @@ pub async fn add_commit<L: Includes<Propose>>(
     Ok(())
 }
 
-/// A commit of many, with its place in history.
-#[derive(Debug, Clone)]
-pub struct NewCommit<'a> {
-    pub row: CommitRow<'a>,
-    pub generation: i64,
-    pub changes: Vec<ChangeRow<'a>>,
-}
-
-/// Adds many commits with their changed paths. One that is here already stays as it is.
-pub async fn add_commits<L: Includes<Write>>(
-    tx: &mut WriteTx,
-    access: &Access<L>,
-    commits: &[NewCommit<'_>],
-) -> Result<(), StoreError> {
-    let repo = access.repo_id();
-    let row = |commit: &NewCommit<'_>| {
-        let CommitRow { id, tree, parents, time, author, author_id, title, message } = &commit.row;
-        let parents: Vec<u8> = parents.iter().flat_map(|parent| *parent.as_bytes()).collect();
-        let generation = commit.generation;
-        values![repo, *id, *tree, parents, generation, *time, *author, *author_id, *title, *message].to_vec()
-    };
-    let head = "INSERT INTO git_commit (repo_id, commit_id, tree, parents, generation, time, author, author_id, title, \
-        message)";
-    let tail = "ON CONFLICT (repo_id, commit_id) DO NOTHING";
-    tx.insert_rows((head, tail), commits.iter().map(row).collect()).await?;
-    let change = |commit: &NewCommit<'_>, change: &ChangeRow<'_>| {
-        values![repo, change.path, commit.generation, commit.row.id, change.object].to_vec()
-    };
-    let head = "INSERT INTO git_change (repo_id, path, generation, commit_id, object_id)";
-    let tail = "ON CONFLICT (repo_id, path, generation, commit_id) DO NOTHING";
-    // Some commits at a time, so that their rows are not all in memory twice.
-    for part in commits.chunks(256) {
-        let rows = part.iter().flat_map(|commit| commit.changes.iter().map(move |row| change(commit, row)));
-        tx.insert_rows((head, tail), rows.collect()).await?;
-    }
-    Ok(())
-}
-
-/// Those of some commits that are the repository's own, and their place in history.
-pub async fn generations<L: Includes<See>>(
-    read: &mut Reader,
-    access: &Access<L>,
-    commits: &[Oid],
-) -> Result<HashMap<Oid, i64>, StoreError> {
-    const BATCH: usize = 200;
-    let mut found = HashMap::new();
-    for part in commits.chunks(BATCH) {
-        // The last one again and again: one text for every number of ids.
-        let ids = part.iter().copied().chain(part.last().copied().into_iter().cycle()).take(BATCH);
-        let places: Vec<String> = (2..BATCH + 2).map(|place| format!("${place}")).collect();
-        let places = places.join(", ");
-        let sql = format!(
-            "SELECT commit_id, generation FROM git_commit WHERE repo_id = $1 AND commit_id IN ({places})"
-        );
-        let params: Vec<Value> =
-            std::iter::once(access.repo_id().into()).chain(ids.map(Value::from)).collect();
-        for row in read.all(&sql, &params).await? {
-            found.insert(row.get(0)?, row.get(1)?);
-        }
-    }
-    Ok(found)
-}
-
 async fn next_generation(tx: &mut WriteTx, repo: RepoId, parents: &[Oid]) -> Result<i64, StoreError> {
     let mut generation = 0;
     for parent in parents {
@@ -205,6 +140,41 @@ async fn next_generation(tx: &mut WriteTx, repo: RepoId, parents: &[Oid]) -> Res
         generation = generation.max(row.map_or(Ok(1), |row| row.get(0))?);
     }
     Ok(generation)
+}
+
+/// The paths that a commit has changed and what it has put there, without what it has removed.
+pub async fn changes_of<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    commit: Oid,
+    limit: u64,
+) -> Result<Vec<(String, Oid)>, StoreError> {
+    let sql = "SELECT c.path, c.object_id FROM git_commit k JOIN git_change c ON c.repo_id = k.repo_id \
+        AND c.generation = k.generation AND c.commit_id = k.commit_id \
+        WHERE k.repo_id = $1 AND k.commit_id = $2 AND c.object_id IS NOT NULL LIMIT $3";
+    let rows = read.scan(sql, values![access.repo_id(), commit, limit]).await?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
+/// Those of some objects that a commit has put somewhere which is none of `besides`. Looks at all that the
+/// repository's commits have changed.
+pub async fn objects_elsewhere<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    objects: &[Oid],
+    besides: &[Oid],
+) -> Result<Vec<Oid>, StoreError> {
+    let places = |from: usize, count: usize| -> String {
+        (from..from + count).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ")
+    };
+    let sql = format!(
+        "SELECT DISTINCT object_id FROM git_change WHERE repo_id = $1 AND object_id IN ({}) AND commit_id NOT IN ({})",
+        places(2, objects.len()),
+        places(2 + objects.len(), besides.len())
+    );
+    let ids = objects.iter().chain(besides).map(|oid| Value::from(*oid));
+    let params: Vec<Value> = std::iter::once(Value::from(access.repo_id())).chain(ids).collect();
+    read.scan(&sql, &params).await?.iter().map(|row| row.get(0)).collect()
 }
 
 /// Commits that brought what stands at a path now, the latest first: usually there is one.

@@ -4,6 +4,7 @@
 use bastide_core::Name;
 use bastide_hub::access::Repo;
 use bastide_hub::discussions::{Comment, CommentVersion, DiscussionRow, Event, PullRequest};
+use bastide_hub::pulls::Conflicts;
 use serde_json::{Map, Value, json};
 
 use crate::answer::escape;
@@ -39,6 +40,15 @@ fn changes(pull: &PullRequest) -> Value {
     match pull.merge_commit {
         Some(commit) => json!({ "base": pull.base.as_str(), "mergeCommitId": commit }),
         None => json!({ "base": pull.base.as_str() }),
+    }
+}
+
+/// The paths, or whether there are any when they are not known.
+pub fn conflicts_json(conflicts: &Conflicts) -> Value {
+    match conflicts {
+        Conflicts::None => false.into(),
+        Conflicts::Files(paths) => json!(**paths),
+        Conflicts::Unknown => true.into(),
     }
 }
 

@@ -18,6 +18,7 @@ mod list;
 mod locks;
 mod making;
 mod profiles;
+mod pulls;
 mod quota;
 mod refs;
 mod repos;

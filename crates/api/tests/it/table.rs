@@ -63,7 +63,6 @@ const PROPOSALS: &[&str] = &[
     "DELETE /api/users/{name}/follow",
     "POST /api/organizations/{name}/follow",
     "DELETE /api/organizations/{name}/follow",
-    "POST /{prefix}/{ns}/{name}/git-receive-pack",
     "POST /{prefix}/{ns}/{name}/info/lfs/objects/batch (upload)",
     "PUT /lfs/{repo}/upload/{oid}",
     "POST /lfs/{repo}/verify/{oid}",
@@ -344,11 +343,27 @@ impl Cell<'_> {
         self.discussion = num;
     }
 
+    /// Has the admin open a pull request for this request, and close it.
+    async fn open_pull(&mut self, close: bool) {
+        let admin = &self.scene.clients["admin"];
+        let uri = format!("/api/models/{}", self.repo);
+        let header = json!({ "summary": "a proposal" });
+        let file = put(&format!("for/{}", self.number), "x");
+        let made = crate::commit_with(admin, &self.repo, "main?create_pr=1", header, &[file]).await.json();
+        let Some(url) = made["pullRequestUrl"].as_str() else { return };
+        self.discussion = url.rsplit('/').next().unwrap().parse().unwrap();
+        if close {
+            let status = json!({ "status": "closed" });
+            admin.post(&format!("{uri}/discussions/{}/status", self.discussion), status).await.expect(200);
+        }
+    }
+
     /// The request to a route in one of its uses; `None` for a route that this does not know.
     fn ask(&self, route: &str, usage: &str) -> Option<Ask> {
         let (repo, scene, number) = (&self.repo, self.scene, self.number);
         let api = |rest: &str| format!("/api/models/{repo}{rest}");
         let discussion = |rest: &str| api(&format!("/discussions/{}{rest}", self.discussion));
+        let proposal = if usage == "create_pr" { "?create_pr=1" } else { "" };
         let own = if self.user.is_empty() { "eve" } else { self.user };
         let (hash, file) = (scene.index.hash, &scene.file);
         let chunk = scene.index.chunks[0].hash;
@@ -385,12 +400,12 @@ impl Cell<'_> {
             "GET /api/{kind}/{ns}/{name}/treesize/{*rest}" => Ask::get(api("/treesize/main")),
             "POST /api/{kind}/{ns}/{name}/preupload/{*rev}" => {
                 let file = json!({ "path": "new.txt", "size": 1, "sample": "YQ==" });
-                Ask::json(api("/preupload/main"), &json!({ "files": [file] }))
+                Ask::json(api(&format!("/preupload/main{proposal}")), &json!({ "files": [file] }))
             }
             "POST /api/{kind}/{ns}/{name}/commit/{*rev}" => {
                 let header = json!({ "key": "header", "value": { "summary": "a change" } });
                 let lines = format!("{header}\n{}\n", put(&format!("by/{number}"), "x"));
-                Ask { uri: api("/commit/main"), body: lines.into_bytes(), token: None }
+                Ask { uri: api(&format!("/commit/main{proposal}")), body: lines.into_bytes(), token: None }
             }
             "GET /api/{kind}/{ns}/{name}/refs" => Ask::get(api("/refs")),
             "POST /api/{kind}/{ns}/{name}/branch/{*branch}" => {
@@ -398,14 +413,6 @@ impl Cell<'_> {
             }
             "DELETE /api/{kind}/{ns}/{name}/branch/{*branch}" => {
                 Ask::get(api(&format!("/branch/old{number}")))
-            }
-            "GET /api/{kind}/{ns}/{name}/branch-rules" => Ask::get(api("/branch-rules")),
-            "GET /api/{kind}/{ns}/{name}/branch-rules/{*branch}"
-            | "DELETE /api/{kind}/{ns}/{name}/branch-rules/{*branch}" => {
-                Ask::get(api(&format!("/branch-rules/rule{number}")))
-            }
-            "PUT /api/{kind}/{ns}/{name}/branch-rules/{*branch}" => {
-                Ask::json(api(&format!("/branch-rules/new{number}")), &json!({}))
             }
             "POST /api/{kind}/{ns}/{name}/tag/{*rev}" => {
                 Ask::json(api("/tag/main"), &json!({ "tag": format!("t{number}") }))
@@ -438,6 +445,11 @@ impl Cell<'_> {
             "POST /api/{kind}/{ns}/{name}/discussions/{num}/status" => {
                 Ask::json(discussion("/status"), &json!({ "status": "closed", "comment": "done" }))
             }
+            "POST /api/{kind}/{ns}/{name}/discussions/{num}/merge" => {
+                Ask::json(discussion("/merge"), &json!({ "comment": "thanks" }))
+            }
+            "DELETE /api/{kind}/{ns}/{name}/discussions/{num}/ref" => Ask::get(discussion("/ref")),
+            "GET /api/{kind}/{ns}/{name}/discussions/{num}/storage" => Ask::get(discussion("/storage")),
             "POST /api/{kind}/{ns}/{name}/discussions/{num}/pin" => {
                 Ask::json(discussion("/pin"), &json!({ "pinned": true }))
             }
@@ -445,7 +457,9 @@ impl Cell<'_> {
                 Ask::json(discussion("/lock"), &json!({ "locked": true }))
             }
             "GET /api/{kind}/{ns}/{name}/xet-read-token/{*rev}" => Ask::get(api("/xet-read-token/main")),
-            "GET /api/{kind}/{ns}/{name}/xet-write-token/{*rev}" => Ask::get(api("/xet-write-token/main")),
+            "GET /api/{kind}/{ns}/{name}/xet-write-token/{*rev}" => {
+                Ask::get(api(&format!("/xet-write-token/main{proposal}")))
+            }
             "GET /{prefix}/{ns}/{name}/resolve/{*rest}" | "HEAD /{prefix}/{ns}/{name}/resolve/{*rest}" => {
                 Ask::get(format!("/{repo}/resolve/main/weights.bin"))
             }
@@ -473,10 +487,6 @@ impl Cell<'_> {
                     format!("SELECT COALESCE(MAX(id), 0) FROM lfs_lock WHERE path = 'old/{number}.bin'");
                 let lock = RowId::from_i64(scene.hub.count(&sql));
                 Ask::json(format!("/{repo}.git/info/lfs/locks/{lock}/unlock"), &json!({ "force": true }))
-            }
-            // As a client asks that wants to know whether its token is good.
-            "POST /{prefix}/{ns}/{name}/git-receive-pack" => {
-                Ask { uri: format!("/{repo}/git-receive-pack"), body: b"0000".to_vec(), token: None }
             }
             "PUT /lfs/{repo}/upload/{oid}" => self.link("upload", basic(self.caller, self.column, "upload")),
             "PUT /lfs/{repo}/part/{oid}" => {
@@ -519,7 +529,12 @@ impl Cell<'_> {
 
     /// What has to be there for the request to find something to do.
     async fn prepare(&mut self, route: &str) {
-        if route.contains("/discussions/{num}") {
+        if ["/merge", "/ref", "/storage"]
+            .iter()
+            .any(|end| route.ends_with(&format!("/discussions/{{num}}{end}")))
+        {
+            self.open_pull(route.ends_with("/ref")).await;
+        } else if route.contains("/discussions/{num}") {
             self.open_discussion().await;
         }
         let admin = &self.scene.clients["admin"];
@@ -527,10 +542,6 @@ impl Cell<'_> {
         match route {
             "DELETE /api/{kind}/{ns}/{name}/branch/{*branch}" => {
                 admin.post(&format!("/api/models/{repo}/branch/old{number}"), json!({})).await;
-            }
-            "GET /api/{kind}/{ns}/{name}/branch-rules/{*branch}"
-            | "DELETE /api/{kind}/{ns}/{name}/branch-rules/{*branch}" => {
-                admin.put(&format!("/api/models/{repo}/branch-rules/rule{number}"), json!({})).await;
             }
             "DELETE /api/{kind}/{ns}/{name}/tag/{*rev}" => {
                 let tag = json!({ "tag": format!("old{number}") });
@@ -550,11 +561,7 @@ impl Cell<'_> {
             client.token = Some(token.clone()).filter(|token| !token.is_empty());
         }
         // The same id for all: answers are compared with each other.
-        let kind = match &ask.uri {
-            uri if uri.contains("/commit/") => "application/x-ndjson",
-            uri if uri.ends_with("/git-receive-pack") => "application/x-git-receive-pack-request",
-            _ => "application/json",
-        };
+        let kind = if ask.uri.contains("/commit/") { "application/x-ndjson" } else { "application/json" };
         let headers = [("content-type", kind), ("x-request-id", "table")];
         client.send(method.clone(), &ask.uri, &headers, Body::from(ask.body.clone())).await
     }
@@ -572,6 +579,9 @@ fn usages(route: &str) -> &'static [&'static str] {
         "POST /{prefix}/{ns}/{name}/info/lfs/objects/batch" => &["download", "upload"],
         "GET /{prefix}/{ns}/{name}/info/refs" => &["upload-pack", "receive-pack"],
         "POST /api/{kind}/{ns}/{name}/discussions" => &["", "pull request"],
+        "POST /api/{kind}/{ns}/{name}/preupload/{*rev}"
+        | "POST /api/{kind}/{ns}/{name}/commit/{*rev}"
+        | "GET /api/{kind}/{ns}/{name}/xet-write-token/{*rev}" => &["", "create_pr"],
         _ => &[""],
     }
 }

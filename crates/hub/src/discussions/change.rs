@@ -54,6 +54,10 @@ impl Hub {
         turn.for_author_or_writer(context, "change the status of")?;
         check_status(&turn.discussion, request.status)?;
         turn.check_saying(context, access, comment.as_ref().map_or(0, String::len)).await?;
+        let reopens = turn.discussion.status == DiscussionStatus::Closed && turn.discussion.is_pull_request();
+        if reopens && !turn.writes {
+            self.check_open_pulls(&mut turn.tx, context, access).await?;
+        }
         if let Some(comment) = comment {
             turn.for_unlocked()?;
             let event = self.say(&mut turn.tx, context, access, turn.discussion.id, &comment).await?;

@@ -60,6 +60,9 @@ impl Hub {
     ) -> Result<(Discussion, RowId), Problem> {
         let (title, description) = (text::title(&request.title)?, text::content(&request.description)?);
         self.may_open(tx, context, access).await?;
+        if request.pull_request.is_some() && !self.may_write(tx, context, access).await? {
+            self.check_proposals(tx, context, access).await?;
+        }
         let (base, status) = request
             .pull_request
             .map_or((None, DiscussionStatus::Open), |(base, status)| (Some(base), status));

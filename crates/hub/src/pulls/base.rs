@@ -1,0 +1,44 @@
+//! Where a pull request begins: at a branch, or at a commit that the branch has.
+
+use bastide_core::{Oid, RefName};
+use bastide_store::refs;
+
+use super::base_branch;
+use crate::access::{Access, Propose};
+use crate::{Hub, Problem};
+
+impl Hub {
+    /// The branch that a pull request is for, and the commit that its first one builds upon: where the branch
+    /// stands, or the commit of its history that the caller has seen.
+    pub(super) async fn pull_base(
+        &self,
+        access: &Access<Propose>,
+        revision: &str,
+        parent: Option<&str>,
+    ) -> Result<(RefName, Oid), Problem> {
+        let base = base_branch(revision)?;
+        let head = refs::get(&mut self.db.read().await?, access, &base).await?;
+        let head = head.ok_or_else(|| Problem::RevisionNotFound(revision.to_owned()))?.commit;
+        let Some(parent) = parent else { return Ok((base, head)) };
+        let parent = self.resolve_commit_id(access, parent).await?;
+        match parent {
+            Some(parent) if parent == head || self.is_before(access, parent, head).await? => {
+                Ok((base, parent))
+            }
+            _ => Err(Problem::Invalid(format!(
+                "parentCommit has to be a commit of {base}: that is what the pull request is to be merged into"
+            ))),
+        }
+    }
+
+    /// Is a commit of this repository one that another comes from?
+    async fn is_before(&self, access: &Access<Propose>, old: Oid, new: Oid) -> Result<bool, Problem> {
+        if !bastide_store::git::has_commit(&mut self.db.read().await?, access, old).await? {
+            return Ok(false);
+        }
+        self.materialise(access).await?;
+        let bases =
+            self.objects_blocking(access, move |repo| bastide_git::merge_bases(repo, old, new)).await?;
+        Ok(bases.contains(&old))
+    }
+}

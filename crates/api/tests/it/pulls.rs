@@ -580,7 +580,8 @@ async fn a_proposer_neither_mends_nor_replaces_what_is_there_and_revives_nothing
     assert!(!shard.status.is_success());
     assert_eq!(hub.count("SELECT COUNT(*) FROM xorb WHERE damaged_at IS NULL"), 0);
     let (sent, shard) = send(&ann, "main").await;
-    (sent.expect(200), shard.expect(200));
+    sent.expect(200);
+    shard.expect(200);
     assert_eq!(hub.count("SELECT COUNT(*) FROM xorb WHERE damaged_at IS NULL"), 1);
     // On its way out: by its name alone nobody but a writer keeps it.
     commit(&ann, "ann/m", &[delete("w.bin")]).await.expect(200);

@@ -162,7 +162,7 @@ impl Hub {
         for (path, pointer) in pointers {
             let Some(pointer) = pointer else { continue };
             let known = xet::file_hash(&mut read, access, pointer.sha256).await?;
-            if !known.is_some_and(|(_, size)| size == pointer.size) {
+            if known.is_none_or(|(_, size)| size != pointer.size) {
                 return Err(Problem::Unprocessable(format!(
                     "the content of {path} (sha256 {}) is not in this repository: upload it, then merge",
                     pointer.sha256

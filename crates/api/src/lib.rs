@@ -3,6 +3,7 @@
 
 mod answer;
 mod avatars;
+mod branch_rules;
 mod buffer;
 mod cards;
 mod cas;

@@ -8,8 +8,8 @@ use bastide_hub::Hub;
 use http::Method;
 
 use crate::{
-    avatars, cards, cas, collections, commit, discussions, git, info, lfs, likes, list, locks, middleware,
-    profiles, refs, repos, resolve, tasks, tree, users, xet_tokens,
+    avatars, branch_rules, cards, cas, collections, commit, discussions, git, info, lfs, likes, list, locks,
+    middleware, profiles, refs, repos, resolve, tasks, tree, users, xet_tokens,
 };
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
@@ -80,7 +80,7 @@ where
 }
 
 fn all() -> Routes {
-    let parts: [fn(Routes) -> Routes; 20] = [
+    let parts: [fn(Routes) -> Routes; 21] = [
         users::routes,
         profiles::routes,
         avatars::routes,
@@ -92,6 +92,7 @@ fn all() -> Routes {
         tree::routes,
         commit::routes,
         refs::routes,
+        branch_rules::routes,
         discussions::routes,
         resolve::routes,
         cards::routes,

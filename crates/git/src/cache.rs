@@ -47,6 +47,22 @@ pub(crate) struct Memory {
     pub blobs: quick_cache::sync::Cache<Oid, BlobFacts>,
 }
 
+impl Memory {
+    fn with(tree_bytes: u64, commits: usize, blobs: usize) -> Self {
+        let items = usize::try_from(tree_bytes / 4096).unwrap_or(1024);
+        Self {
+            trees: quick_cache::sync::Cache::with_weighter(items, tree_bytes, TreeWeight),
+            commits: quick_cache::sync::Cache::new(commits),
+            blobs: quick_cache::sync::Cache::new(blobs),
+        }
+    }
+
+    /// For a repository that is looked at once.
+    pub fn small() -> Self {
+        Self::with(TREE_BYTES / 16, COMMITS / 16, BLOB_FACTS / 16)
+    }
+}
+
 pub struct Cache {
     root: PathBuf,
     repos: quick_cache::sync::Cache<RepoId, Repo>,
@@ -56,12 +72,7 @@ pub struct Cache {
 
 impl Cache {
     pub fn new(root: PathBuf) -> Self {
-        let items = usize::try_from(TREE_BYTES / 4096).unwrap_or(1024);
-        let memory = Memory {
-            trees: quick_cache::sync::Cache::with_weighter(items, TREE_BYTES, TreeWeight),
-            commits: quick_cache::sync::Cache::new(COMMITS),
-            blobs: quick_cache::sync::Cache::new(BLOB_FACTS),
-        };
+        let memory = Memory::with(TREE_BYTES, COMMITS, BLOB_FACTS);
         let repos = quick_cache::sync::Cache::new(OPEN_REPOS);
         Self { root, repos, memory: Arc::new(memory), rebuilt: Mutex::default() }
     }

@@ -121,7 +121,7 @@ impl Repo {
     }
 }
 
-fn tag_target(oid: Oid, data: &[u8]) -> Result<Oid, GitError> {
+pub(crate) fn tag_target(oid: Oid, data: &[u8]) -> Result<Oid, GitError> {
     let text = String::from_utf8_lossy(data);
     let target = text.lines().next().and_then(|line| line.strip_prefix("object "));
     let target = target.and_then(|id| id.parse().ok());

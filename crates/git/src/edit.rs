@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use bastide_core::limits::MAX_COMMIT_FOLDERS;
 use bastide_core::{EntryPath, Oid};
 
-use unicode_normalization::UnicodeNormalization;
-
+use crate::names::clash;
 use crate::object::{Entry, Mode, Tree};
 use crate::{GitError, PackWriter, Repo};
 
@@ -194,35 +193,13 @@ fn git_order(entry: &Entry) -> impl Iterator<Item = u8> + '_ {
     entry.name.bytes().chain(entry.is_tree().then_some(b'/'))
 }
 
-/// A name as systems compare it that keep apart neither upper and lower case nor letters written
-/// as one character or as several.
-fn folded_name(name: &str) -> String {
-    if name.is_ascii() {
-        return name.to_ascii_lowercase();
-    }
-    name.nfc().flat_map(char::to_lowercase).nfc().collect()
-}
-
 /// A new name must not differ from another only in case or composition. What clashes already stays as it is.
 fn refuse_case_clash(
     entries: &BTreeMap<String, Entry>,
     added: &[&str],
     prefix: &str,
 ) -> Result<(), GitError> {
-    if added.is_empty() {
-        return Ok(());
-    }
-    let mut folded: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for name in entries.keys() {
-        folded.entry(folded_name(name)).or_default().push(name);
-    }
-    for name in added {
-        let alike = folded.get(&folded_name(name)).map(Vec::as_slice).unwrap_or_default();
-        if let Some(old) = alike.iter().find(|other| *other != name) {
-            let full =
-                |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-            return Err(GitError::CaseClash { old: full(old), new: full(name) });
-        }
-    }
-    Ok(())
+    let Some((old, new)) = clash(entries.keys().map(String::as_str), added) else { return Ok(()) };
+    let full = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+    Err(GitError::CaseClash { old: full(old), new: full(new) })
 }

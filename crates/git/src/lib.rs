@@ -5,10 +5,15 @@
 mod cache;
 mod check;
 mod edit;
+mod index;
 mod merge;
+mod names;
+mod novelty;
 mod object;
 mod pack;
 mod process;
+pub mod push;
+mod quarantine;
 mod repo;
 mod strict;
 mod three_way;
@@ -18,9 +23,11 @@ pub use cache::Cache;
 pub use check::{Fault, Reached};
 pub use edit::{Change, Edit, Edited, Op, edit_tree};
 pub use merge::merge_packs;
+pub use novelty::{Flaw, Inspector, NewFile, Novelty};
 pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};
 pub use pack::{NewPack, PackWriter};
 pub use process::{Version, git_version};
+pub use quarantine::{Quarantine, Received, limit_process};
 pub use repo::{KnownPack, Repo};
 pub use three_way::{Merge, commits_ahead, merge_bases, merge_commits};
 pub use walk::{Walked, diff_trees};
@@ -49,6 +56,12 @@ pub enum GitError {
     CaseClash { old: String, new: String },
     #[error("a commit changes at most {MAX_COMMIT_FOLDERS} folders: split it")]
     TooManyFolders,
+    /// Commits that are looked at together change more than may be looked at.
+    #[error("too many changes at once")]
+    TooManyChanges,
+    /// Not what git says on the wire.
+    #[error("this is not a push of git's: {0}")]
+    Protocol(&'static str),
     #[error("merging takes too long")]
     TooSlow,
     #[error("the repository's packs cannot be read: {0}")]
@@ -74,6 +87,8 @@ impl GitError {
             | Self::PathConflict(_)
             | Self::CaseClash { .. }
             | Self::TooManyFolders
+            | Self::TooManyChanges
+            | Self::Protocol(_)
             | Self::TooSlow => false,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use bastide_core::Oid;
 use tempfile::TempPath;
@@ -14,19 +14,25 @@ use crate::{GitError, Repo};
 
 /// One pack that holds every object of the packs `names`. Checked before it is returned.
 pub fn merge_packs(repo: &Repo, names: &[&str], folder: &Path) -> Result<NewPack, GitError> {
+    let mut command = git(repo.folder());
+    command.args(["pack-objects", "--stdin-packs", "--quiet", "--threads=1", "--window=5"]);
+    let list: String = names.iter().map(|name| format!("{name}.pack\n")).collect();
+    let merged = pack_objects(command, list.into_bytes(), folder)?;
+    let objects = indexed_objects(&std::fs::read(&merged.index)?)?;
+    refuse_loss(repo, names, &objects)?;
+    Ok(merged)
+}
+
+/// Runs a `git pack-objects` that reads `list`, and puts its pack into `folder`.
+pub(crate) fn pack_objects(mut command: Command, list: Vec<u8>, folder: &Path) -> Result<NewPack, GitError> {
     let work = tempfile::tempdir_in(folder)?;
-    let base = work.path().join("merged");
-    let mut child = git(repo.folder())
-        .args(["pack-objects", "--stdin-packs", "--quiet", "--threads=1", "--window=5"])
-        .arg(&base)
-        .stdin(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        for name in names {
-            writeln!(stdin, "{name}.pack")?;
-        }
-    }
+    let base = std::path::absolute(work.path())?.join("merged");
+    let mut child = command.arg(&base).stdin(Stdio::piped()).spawn()?;
+    // By a thread of its own: git answers before it has read everything.
+    let writer = child.stdin.take().map(|mut stdin| std::thread::spawn(move || stdin.write_all(&list)));
     let output = child.wait_with_output()?;
+    // What could not be written is seen by what git says.
+    writer.map(std::thread::JoinHandle::join);
     if !output.status.success() {
         return Err(GitError::Program(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
@@ -39,10 +45,9 @@ pub fn merge_packs(repo: &Repo, names: &[&str], folder: &Path) -> Result<NewPack
         Ok(to)
     };
     let (pack, index) = (keep("pack")?, keep("idx")?);
-    let objects = indexed_objects(&std::fs::read(&index)?)?;
-    refuse_loss(repo, names, &objects)?;
+    let objects = indexed_objects(&std::fs::read(&index)?)?.len() as u64;
     let bytes = std::fs::metadata(&pack)?.len();
-    Ok(NewPack { name: format!("pack-{checksum}"), pack, index, objects: objects.len() as u64, bytes })
+    Ok(NewPack { name: format!("pack-{checksum}"), pack, index, objects, bytes })
 }
 
 /// Every object of the old packs is in the new one, or nothing is merged.

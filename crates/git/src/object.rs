@@ -29,6 +29,12 @@ impl Mode {
         }
     }
 
+    /// Only as git writes it today.
+    pub(crate) fn exact(text: &[u8]) -> Option<Self> {
+        let all = [Self::File, Self::Executable, Self::Symlink, Self::Tree, Self::Submodule];
+        all.into_iter().find(|mode| mode.as_bytes() == text)
+    }
+
     /// Old writers used other bits; git reads them by their type alone, and so do we.
     fn parse(text: &[u8]) -> Option<Self> {
         let number = std::str::from_utf8(text).ok().and_then(|text| u32::from_str_radix(text, 8).ok())?;

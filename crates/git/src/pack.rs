@@ -17,7 +17,7 @@ use crate::object::{NewCommit, Tag, Tree};
 /// Speed first: merging compresses again.
 const LEVEL: Compression = Compression::new(1);
 const HEADER_BYTES: u64 = 12;
-const INDEX_MARK: [u8; 8] = [0xff, b't', b'O', b'c', 0, 0, 0, 2];
+pub(crate) const INDEX_MARK: [u8; 8] = [0xff, b't', b'O', b'c', 0, 0, 0, 2];
 /// Offsets from here on do not fit into 31 bits and go to a table of their own.
 pub(crate) const LARGE_OFFSET: u64 = 1 << 31;
 

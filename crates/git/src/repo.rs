@@ -24,7 +24,7 @@ const PACK_SLOTS: usize = 256;
 /// What the object database can number at most.
 const MAX_PACK_SLOTS: usize = 32_000;
 /// Largest single allocation that bytes of a pack can ask for.
-const ALLOC_LIMIT: usize = 256 * 1024 * 1024;
+pub(crate) const ALLOC_LIMIT: usize = 256 * 1024 * 1024;
 /// Largest tree and commit that is read.
 const MAX_TREE_BYTES: u64 = 64 * 1024 * 1024;
 const MAX_COMMIT_BYTES: u64 = 8 * 1024 * 1024;
@@ -53,15 +53,30 @@ impl Repo {
     pub(crate) fn open(folder: &Path, memory: Arc<Memory>) -> Result<Self, GitError> {
         create(folder)?;
         let slots = (indexes(folder)?.len() * 2).clamp(PACK_SLOTS, MAX_PACK_SLOTS);
-        let options = Options {
-            slots: Slots::Given(u16::try_from(slots).unwrap_or(u16::MAX)),
-            alloc_limit_bytes: Some(ALLOC_LIMIT),
-            current_dir: Some("/".into()),
-            ..Options::default()
-        };
-        let objects = folder.join("objects");
-        let store = gix_odb::Store::at_opts(objects, gix_hash::Kind::Sha1, &mut std::iter::empty(), options)?;
-        Ok(Self { folder: folder.to_owned(), store: Arc::new(store), slots, memory })
+        Ok(Self { folder: folder.to_owned(), store: open_store(folder, slots)?, slots, memory })
+    }
+
+    /// A repository that shares nothing with others but the objects of its alternates.
+    pub(crate) fn open_apart(folder: &Path, slots: usize) -> Result<Self, GitError> {
+        create(folder)?;
+        let (store, memory) = (open_store(folder, slots.min(MAX_PACK_SLOTS))?, Arc::new(Memory::small()));
+        Ok(Self { folder: folder.to_owned(), store, slots, memory })
+    }
+
+    /// Packs that this handle can open.
+    pub(crate) const fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Is an object here?
+    pub fn has(&self, oid: Oid) -> Result<bool, GitError> {
+        let id = gix_hash::ObjectId::Sha1(*oid.as_bytes());
+        let header = self.store.to_cache_arc().try_header(&id);
+        Ok(header.map_err(|error| GitError::Odb(error.to_string()))?.is_some())
+    }
+
+    pub(crate) fn store(&self) -> &Arc<gix_odb::Store> {
+        &self.store
     }
 
     /// Puts the folder itself in order: it is a copy that anybody may have cleared away.
@@ -263,7 +278,18 @@ impl Repo {
     }
 }
 
-fn create(folder: &Path) -> Result<(), GitError> {
+fn open_store(folder: &Path, slots: usize) -> Result<Arc<gix_odb::Store>, GitError> {
+    let options = Options {
+        slots: Slots::Given(u16::try_from(slots).unwrap_or(u16::MAX)),
+        alloc_limit_bytes: Some(ALLOC_LIMIT),
+        current_dir: Some("/".into()),
+        ..Options::default()
+    };
+    let objects = folder.join("objects");
+    Ok(Arc::new(gix_odb::Store::at_opts(objects, gix_hash::Kind::Sha1, &mut std::iter::empty(), options)?))
+}
+
+pub(crate) fn create(folder: &Path) -> Result<(), GitError> {
     fs::create_dir_all(folder.join("objects/pack"))?;
     fs::create_dir_all(folder.join("refs/heads"))?;
     for (name, text) in [("HEAD", "ref: refs/heads/main\n"), ("config", CONFIG)] {

@@ -1,9 +1,7 @@
 //! Commits: operations from a caller become git objects in one new pack, and then, in one
 //! transaction, the branch moves, the rows are written and the event is recorded.
 
-use bastide_core::limits::{
-    MAX_COMMIT_MESSAGE, MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE, MAX_FILE_BYTES, MAX_REGULAR_FILE_BYTES,
-};
+use bastide_core::limits::{MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE};
 use bastide_core::{Actor, EntryPath, Oid, RefName, Sha256, Timestamp};
 use bastide_git::{
     Edit, Edited, GitError, Mode, NewCommit, Op, PackWriter, Person, Pointer, Repo, edit_tree,
@@ -19,6 +17,7 @@ use bytes::Bytes;
 
 use crate::access::{Access, Includes, Level, Propose, Read, See, Write};
 use crate::metadata::Metadata;
+use crate::rules::{self, lines};
 use crate::uploads::Uploader;
 use crate::{Hub, Problem};
 
@@ -95,30 +94,18 @@ impl CommitBuilder {
     }
 
     fn put_large(&mut self, path: EntryPath, sha256: Sha256, size: Option<u64>) -> Result<(), Problem> {
-        if git_files::is_git_file(path.file_name()) {
-            return Err(Problem::Unprocessable(format!(
-                "{path} is a file of git's: send it as a regular file"
-            )));
-        }
+        rules::may_be_large(&path)?;
         self.steps.push(Step::Large { path, sha256, size });
         Ok(())
     }
 
     async fn put(&mut self, path: EntryPath, content: Bytes) -> Result<(), Problem> {
-        if content.len() as u64 > MAX_REGULAR_FILE_BYTES {
-            return Err(Problem::Unprocessable(format!(
-                "{path} has more than {MAX_REGULAR_FILE_BYTES} bytes: upload it as a large file (LFS or Xet)"
-            )));
-        }
-        git_files::check(path.file_name(), &content).map_err(Problem::Unprocessable)?;
+        rules::check_size(&path, content.len() as u64)?;
+        rules::check_content(&path, &content)?;
         // A pointer stands for a large file, whichever way it comes.
-        if let Some(Pointer { sha256, size }) = Pointer::parse(&content) {
-            if size > MAX_FILE_BYTES {
-                return Err(Problem::Unprocessable(format!(
-                    "{path} points at more than {MAX_FILE_BYTES} bytes"
-                )));
-            }
-            return self.put_large(path, sha256, Some(size));
+        if let Some(pointer) = Pointer::parse(&content) {
+            rules::check_pointer(&path, pointer)?;
+            return self.put_large(path, pointer.sha256, Some(pointer.size));
         }
         self.take_room(content.len() as u64)?;
         match path.as_str() {
@@ -374,11 +361,7 @@ impl Hub {
         builder: &CommitBuilder,
     ) -> Result<(), Problem> {
         let Some(readme) = &builder.readme else { return Ok(()) };
-        let card = bastide_inspect::card::read(&String::from_utf8_lossy(readme), access.repo().path.kind);
-        match card.errors.first() {
-            None => Ok(()),
-            Some(error) => Err(Problem::Invalid(format!("Invalid metadata in README.md.\n- Error: {error}"))),
-        }
+        Ok(rules::check_card(access.repo().path.kind, readme)?)
     }
 
     /// Large files become pointers in git, each where it stands in the order of operations. Each
@@ -398,16 +381,7 @@ impl Hub {
                 Step::Large { path, sha256, size } => (path, sha256, size),
             };
             let known = xet::file_hash(&mut self.db.read().await?, access, sha256).await?;
-            let Some((_, known)) = known else {
-                return Err(Problem::Invalid(format!(
-                    "the content of {path} (sha256 {sha256}) was not uploaded to this repository: upload it first"
-                )));
-            };
-            if let Some(size) = size.filter(|size| *size != known) {
-                return Err(Problem::Invalid(format!(
-                    "{path} has {known} bytes, not the {size} that were named"
-                )));
-            }
+            let known = rules::check_large(&path, sha256, size, known.map(|(_, known)| known))?;
             let oid = builder.blob(Pointer { sha256, size: known }.render().into()).await?;
             changes.edits.push(Edit { path: path.clone(), op: Op::Put { oid, mode: Mode::File } });
             changes.large.push((path, sha256));
@@ -460,35 +434,15 @@ pub(crate) fn commit_event(context: &Context, access: &Access<Write>, prepared: 
 
 pub(crate) fn check_header(header: &CommitHeader) -> Result<(), Problem> {
     let title = header.title.trim();
-    if title.is_empty() || title.len() > MAX_COMMIT_TITLE {
+    if title.is_empty() {
         return Err(Problem::Invalid(format!("a commit's summary has 1 to {MAX_COMMIT_TITLE} bytes")));
     }
-    if header.description.len() > MAX_COMMIT_MESSAGE {
-        return Err(Problem::Invalid(format!(
-            "a commit's description has at most {MAX_COMMIT_MESSAGE} bytes"
-        )));
-    }
-    check_text("a commit's summary", title)?;
-    check_text("a commit's description", &lines(&header.description))
+    Ok(rules::check_message(title, &header.description)?)
 }
 
 pub(crate) fn message(header: &CommitHeader) -> String {
     let (title, description) = (header.title.trim(), lines(header.description.trim()));
     if description.is_empty() { format!("{title}\n") } else { format!("{title}\n\n{description}\n") }
-}
-
-/// A text whose lines end as git ends them.
-pub(crate) fn lines(text: &str) -> String {
-    text.replace("\r\n", "\n")
-}
-
-/// Control characters have no place in a message: git cuts some, a database refuses others, and a
-/// terminal obeys the rest.
-pub(crate) fn check_text(what: &str, text: &str) -> Result<(), Problem> {
-    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-        return Err(Problem::Invalid(format!("{what} has no control characters but line ends and tabs")));
-    }
-    Ok(())
 }
 
 /// Who a commit says it is from. Addresses stay private.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
-use bastide_store::{check, collect, storage};
+use bastide_store::{check, collect, discussions, storage};
 use bastide_xet::xorb::validate;
 
 use crate::access::{Access, Read};
@@ -97,7 +97,10 @@ impl Hub {
     }
 
     async fn check_repo_row(&self, access: &Access<Read>) -> Result<Vec<String>, Problem> {
-        Ok(check::repo_faults(&mut self.db.read().await?, access).await?)
+        let mut read = self.db.read().await?;
+        let mut faults = check::repo_faults(&mut read, access).await?;
+        faults.extend(discussions::faults(&mut read, access).await?);
+        Ok(faults)
     }
 
     async fn check_xorbs(

@@ -10,7 +10,9 @@ use bastide_store::refs::{self, Ref, Target};
 use bastide_store::{WriteTx, repos};
 
 use crate::access::{Access, Includes, See, Write};
-use crate::commits::{author, check_text, lines};
+use crate::commits::author;
+use crate::ref_rules::{Move, RefRules};
+use crate::rules::{check_text, lines};
 use crate::{Hub, Problem};
 
 /// Commits of one page, at most.
@@ -193,10 +195,8 @@ impl Hub {
         access: &Access<Write>,
         name: &RefName,
     ) -> Result<(), Problem> {
-        if *name == RefName::main() {
-            return Err(Problem::Forbidden("Cannot delete refs/heads/main".into()));
-        }
         let mut tx = self.write_to(context, access).await?;
+        RefRules::load(&mut tx, access).await?.check(name, Move::Delete)?;
         let old = refs::get(&mut tx, access, name).await?;
         let old = old.ok_or_else(|| Problem::RevisionNotFound(name.short().to_owned()))?;
         if !refs::swap(&mut tx, access, name, Some(old.target), None, context.now()).await? {
@@ -223,6 +223,7 @@ impl Hub {
         let root = self.write_root(context, access, Some(tree), message).await?;
         let published = async {
             let mut tx = self.write_to(context, access).await?;
+            RefRules::load(&mut tx, access).await?.check(name, Move::Rewrite)?;
             let target = Some(Target::commit(root.commit));
             if !refs::swap(&mut tx, access, name, Some(head), target, context.now()).await? {
                 return Err(Problem::Stale);
@@ -315,6 +316,8 @@ async fn place_branch(
     if old.is_none() {
         refuse_conflict(tx, access, name).await?;
     }
+    let moves = if old.is_some() { Move::Rewrite } else { Move::Create };
+    RefRules::load(tx, access).await?.check(name, moves)?;
     let target = old.as_ref().map(|old| old.target);
     if !refs::swap(tx, access, name, target, Some(Target::commit(commit)), context.now()).await? {
         return Err(Problem::Stale);

@@ -32,10 +32,13 @@ pub mod preupload;
 mod problem;
 pub mod profiles;
 pub mod pulls;
+pub mod push;
 pub mod reads;
 pub mod reconstruct;
+pub mod ref_rules;
 pub mod repos;
 mod revisions;
+mod rules;
 pub mod service;
 pub mod storage;
 pub mod tokens;
@@ -91,6 +94,10 @@ pub struct Config {
     /// has set no quota for them.
     pub quota_bytes_user: Option<u64>,
     pub quota_bytes_org: Option<u64>,
+    /// Largest pack of a `git push`, in bytes.
+    pub max_push_bytes: u64,
+    /// Pushes with a pack that are worked at at the same time.
+    pub concurrent_pushes: usize,
 }
 
 impl Config {
@@ -108,6 +115,8 @@ impl Config {
             proposals_per_day: 50,
             quota_bytes_user: None,
             quota_bytes_org: None,
+            max_push_bytes: push::MAX_PUSH_BYTES,
+            concurrent_pushes: push::CONCURRENT_PUSHES,
         }
     }
 }
@@ -148,6 +157,7 @@ pub struct Inner {
     pub(crate) remembered: weights::Remembered,
     pub(crate) conflicts: pulls::ConflictCache,
     pub(crate) terms: Arc<tokio::sync::Semaphore>,
+    pub(crate) pushes: Arc<tokio::sync::Semaphore>,
 }
 
 impl Config {
@@ -179,6 +189,7 @@ impl Hub {
         Self(Arc::new(Inner {
             journal: reads::Journal::new(config.data.join("journal")),
             witness: witness::Witness::new(config.data.join("checkpoints.txt")),
+            pushes: Arc::new(tokio::sync::Semaphore::new(config.concurrent_pushes)),
             config,
             db,
             blobs,

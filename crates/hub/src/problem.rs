@@ -139,9 +139,11 @@ impl From<bastide_git::GitError> for Problem {
         use bastide_git::GitError;
         match error {
             GitError::NotFound(_) => Self::entry(error.to_string()),
-            GitError::PathConflict(_) | GitError::CaseClash { .. } | GitError::TooManyFolders => {
-                Self::Unprocessable(error.to_string())
-            }
+            GitError::PathConflict(_)
+            | GitError::CaseClash { .. }
+            | GitError::TooManyFolders
+            | GitError::TooManyChanges => Self::Unprocessable(error.to_string()),
+            GitError::Protocol(_) => Self::Invalid(error.to_string()),
             GitError::TooLarge { .. } => Self::TooLarge(error.to_string()),
             GitError::Io(io) => bastide_blobs::BlobError::from(io).into(),
             other => Self::internal(other),

@@ -27,6 +27,33 @@ enum Engine {
     Postgres(postgres::Postgres),
 }
 
+/// Rows of one statement, and of the one for what is left over: few texts, so that each is planned once.
+const BATCH_ROWS: usize = 100;
+
+/// Rows in batches: how many there are, of how many columns, and their values.
+fn batches(rows: Vec<Vec<Value>>) -> impl Iterator<Item = (usize, usize, Vec<Value>)> {
+    let whole = rows.len() / BATCH_ROWS * BATCH_ROWS;
+    let columns = rows.first().map_or(0, Vec::len);
+    let mut rows = rows.into_iter();
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let count = if done < whole { BATCH_ROWS } else { 1 };
+        done += count;
+        let params: Vec<Value> = rows.by_ref().take(count).flatten().collect();
+        (!params.is_empty()).then_some((count, columns, params))
+    })
+}
+
+/// `VALUES ($1, $2), ($3, $4)`.
+fn places(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<String> =
+            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    format!("VALUES {}", (0..rows).map(row).collect::<Vec<_>>().join(", "))
+}
+
 /// Reads; each statement sees what was committed when it began.
 pub struct Reader(Option<Connection>);
 
@@ -139,6 +166,33 @@ impl WriteTx {
             Connection::Sqlite(lease) => lease.execute(sql, params),
             Connection::Postgres(lease) => lease.execute(sql, params).await,
         }
+    }
+
+    /// Inserts many rows, some at a time: `head` comes before the rows, `tail` after them.
+    pub(crate) async fn insert_rows(
+        &mut self,
+        (head, tail): (&str, &str),
+        rows: Vec<Vec<Value>>,
+    ) -> Result<(), StoreError> {
+        let batches: Vec<(String, Vec<Value>)> = batches(rows)
+            .map(|(count, columns, params)| (format!("{head} {} {tail}", places(count, columns)), params))
+            .collect();
+        match self.reader.0.take().ok_or(StoreError::Cancelled)? {
+            Connection::Sqlite(lease) => {
+                let work = move |lease: &mut sqlite::Lease| {
+                    batches.iter().try_for_each(|(sql, params)| lease.execute(sql, params).map(drop))
+                };
+                let (lease, ()) = lease.on_blocking_pool(work).await?;
+                self.reader.0 = Some(Connection::Sqlite(lease));
+            }
+            Connection::Postgres(mut lease) => {
+                for (sql, params) in &batches {
+                    lease.execute(sql, params).await?;
+                }
+                self.reader.0 = Some(Connection::Postgres(lease));
+            }
+        }
+        Ok(())
     }
 
     /// Several statements without parameters: migrations.

@@ -4,6 +4,7 @@
 //! `refs::swap_pull_request` moves. What is said and what happens in either are its events.
 
 mod changes;
+mod check;
 mod events;
 mod limits;
 mod list;
@@ -11,6 +12,7 @@ mod list;
 pub use changes::{
     Merged, remove, set_locked, set_merged, set_pinned, set_ref_deleted, set_status, set_title,
 };
+pub use check::faults;
 pub use events::{
     Comment, CommentVersion, EventRow, NewDiscussionEvent, NewVersion, Participant, add_comment, add_event,
     add_version, event, events, hide, note_participants, users_named,

@@ -1,5 +1,7 @@
 //! What git is made of, as rows: packs, commits and the paths that each commit changed.
 
+use std::collections::HashMap;
+
 use bastide_core::{NamespaceId, Oid, RepoId, Timestamp};
 
 use crate::db::{Reader, Row, Value, WriteTx};
@@ -130,6 +132,69 @@ pub async fn add_commit<L: Includes<Propose>>(
         tx.execute(sql, values![repo, change.path, generation, commit.id, change.object]).await?;
     }
     Ok(())
+}
+
+/// A commit of many, with its place in history.
+#[derive(Debug, Clone)]
+pub struct NewCommit<'a> {
+    pub row: CommitRow<'a>,
+    pub generation: i64,
+    pub changes: Vec<ChangeRow<'a>>,
+}
+
+/// Adds many commits with their changed paths. One that is here already stays as it is.
+pub async fn add_commits<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    commits: &[NewCommit<'_>],
+) -> Result<(), StoreError> {
+    let repo = access.repo_id();
+    let row = |commit: &NewCommit<'_>| {
+        let CommitRow { id, tree, parents, time, author, author_id, title, message } = &commit.row;
+        let parents: Vec<u8> = parents.iter().flat_map(|parent| *parent.as_bytes()).collect();
+        let generation = commit.generation;
+        values![repo, *id, *tree, parents, generation, *time, *author, *author_id, *title, *message].to_vec()
+    };
+    let head = "INSERT INTO git_commit (repo_id, commit_id, tree, parents, generation, time, author, author_id, title, \
+        message)";
+    let tail = "ON CONFLICT (repo_id, commit_id) DO NOTHING";
+    tx.insert_rows((head, tail), commits.iter().map(row).collect()).await?;
+    let change = |commit: &NewCommit<'_>, change: &ChangeRow<'_>| {
+        values![repo, change.path, commit.generation, commit.row.id, change.object].to_vec()
+    };
+    let head = "INSERT INTO git_change (repo_id, path, generation, commit_id, object_id)";
+    let tail = "ON CONFLICT (repo_id, path, generation, commit_id) DO NOTHING";
+    // Some commits at a time, so that their rows are not all in memory twice.
+    for part in commits.chunks(256) {
+        let rows = part.iter().flat_map(|commit| commit.changes.iter().map(move |row| change(commit, row)));
+        tx.insert_rows((head, tail), rows.collect()).await?;
+    }
+    Ok(())
+}
+
+/// Those of some commits that are the repository's own, and their place in history.
+pub async fn generations<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    commits: &[Oid],
+) -> Result<HashMap<Oid, i64>, StoreError> {
+    const BATCH: usize = 200;
+    let mut found = HashMap::new();
+    for part in commits.chunks(BATCH) {
+        // The last one again and again: one text for every number of ids.
+        let ids = part.iter().copied().chain(part.last().copied().into_iter().cycle()).take(BATCH);
+        let places: Vec<String> = (2..BATCH + 2).map(|place| format!("${place}")).collect();
+        let places = places.join(", ");
+        let sql = format!(
+            "SELECT commit_id, generation FROM git_commit WHERE repo_id = $1 AND commit_id IN ({places})"
+        );
+        let params: Vec<Value> =
+            std::iter::once(access.repo_id().into()).chain(ids.map(Value::from)).collect();
+        for row in read.all(&sql, &params).await? {
+            found.insert(row.get(0)?, row.get(1)?);
+        }
+    }
+    Ok(found)
 }
 
 async fn next_generation(tx: &mut WriteTx, repo: RepoId, parents: &[Oid]) -> Result<i64, StoreError> {

@@ -5,6 +5,7 @@
 //! exception is `gate`: the facts from which `hub::access` decides.
 
 pub mod accounts;
+pub mod branch_rules;
 pub mod check;
 pub mod collect;
 pub mod collections;

@@ -2,9 +2,11 @@
 //!
 //! A row of `repo_xorb` or `xet_file` is the right to use; knowing a hash is none.
 
+use std::collections::HashMap;
+
 use bastide_core::{RepoId, Sha256, Timestamp, XetHash, id::RowId};
 
-use crate::db::{Reader, Row, WriteTx};
+use crate::db::{Reader, Row, Value, WriteTx};
 use crate::permit::{Access, Includes, Propose, Rank, Read, See, Write};
 use crate::{StoreError, storage, values};
 
@@ -292,6 +294,28 @@ pub async fn file_hash<L: Includes<Read>>(
     let sql = "SELECT hash, size FROM xet_file WHERE repo_id = $1 AND sha256 = $2 ORDER BY id LIMIT 1";
     let row = read.one(sql, values![access.repo_id(), sha256]).await?;
     row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+}
+
+/// How long those of some contents are that this repository has.
+pub async fn file_sizes<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    contents: &[Sha256],
+) -> Result<HashMap<Sha256, u64>, StoreError> {
+    const BATCH: usize = 200;
+    let mut found = HashMap::new();
+    for part in contents.chunks(BATCH) {
+        let ids = part.iter().copied().chain(part.last().copied().into_iter().cycle()).take(BATCH);
+        let places: Vec<String> = (2..BATCH + 2).map(|place| format!("${place}")).collect();
+        let places = places.join(", ");
+        let sql = format!("SELECT sha256, size FROM xet_file WHERE repo_id = $1 AND sha256 IN ({places})");
+        let params: Vec<Value> =
+            std::iter::once(access.repo_id().into()).chain(ids.map(Value::from)).collect();
+        for row in read.all(&sql, &params).await? {
+            found.insert(row.get(0)?, row.get(1)?);
+        }
+    }
+    Ok(found)
 }
 
 pub struct NewFile<'a> {

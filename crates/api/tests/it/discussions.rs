@@ -601,3 +601,39 @@ async fn who_writes_and_who_is_named_takes_part() {
     assert_eq!(count("1 = 1"), 2);
     hub.finish().await;
 }
+
+#[tokio::test]
+async fn checking_finds_what_is_said_twice_and_differs() {
+    let (hub, ann, bob, _) = scene().await;
+    open(&bob, API, "title", "text").await;
+    bob.post(API, json!({ "title": "a pull request", "pullRequest": true })).await.expect(200);
+    say(&ann, 1, "hello").await.expect(200);
+    let event = event_of(&ann, 1, 1).await;
+    edit(&ann, 1, &event, "hello!").await.expect(200);
+    hide(&ann, 1, &event).await.expect(200);
+    set_status(&ann, 1, "closed").await.expect(200);
+    open(&bob, API, "removed", "text").await;
+    ann.delete(&format!("{API}/3"), Value::Null).await.expect(200);
+    let check = async || hub.hub.check_all(&hub.operator(), false, |_, _, _| {}).await.unwrap().problems;
+    assert!(check().await.is_empty(), "{:?}", check().await);
+    for (sql, fault) in [
+        ("UPDATE discussion_count SET open_pulls = 7", "it counts its discussions as"),
+        ("UPDATE discussion_count SET last_num = 1", "it counts its discussions as"),
+        ("UPDATE discussion SET comments = 9 WHERE num = 1", "discussion 1 does not say"),
+        ("UPDATE discussion SET status = 'open' WHERE num = 1", "discussion 1 does not say"),
+        ("DELETE FROM comment_version WHERE version = 1", "discussion 1 does not say"),
+        ("DELETE FROM discussion_event WHERE place = 3", "discussion 1 does not say"),
+        ("DELETE FROM git_ref WHERE name = 'refs/pr/2'", "refs/pr/2 is not there"),
+        (
+            "UPDATE git_ref SET name = 'refs/pr/9' WHERE name = 'refs/pr/2'",
+            "refs/pr/9 belongs to no pull request",
+        ),
+    ] {
+        let undo = hub.tamper(sql);
+        let found = check().await;
+        assert!(found.iter().any(|problem| problem.contains(fault)), "{sql}: {found:?}");
+        undo.undo();
+    }
+    assert!(check().await.is_empty());
+    hub.finish().await;
+}

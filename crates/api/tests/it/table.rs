@@ -63,6 +63,7 @@ const PROPOSALS: &[&str] = &[
     "DELETE /api/users/{name}/follow",
     "POST /api/organizations/{name}/follow",
     "DELETE /api/organizations/{name}/follow",
+    "POST /{prefix}/{ns}/{name}/git-receive-pack",
     "POST /{prefix}/{ns}/{name}/info/lfs/objects/batch (upload)",
     "PUT /lfs/{repo}/upload/{oid}",
     "POST /lfs/{repo}/verify/{oid}",
@@ -414,6 +415,14 @@ impl Cell<'_> {
             "DELETE /api/{kind}/{ns}/{name}/branch/{*branch}" => {
                 Ask::get(api(&format!("/branch/old{number}")))
             }
+            "GET /api/{kind}/{ns}/{name}/branch-rules" => Ask::get(api("/branch-rules")),
+            "GET /api/{kind}/{ns}/{name}/branch-rules/{*branch}"
+            | "DELETE /api/{kind}/{ns}/{name}/branch-rules/{*branch}" => {
+                Ask::get(api(&format!("/branch-rules/rule{number}")))
+            }
+            "PUT /api/{kind}/{ns}/{name}/branch-rules/{*branch}" => {
+                Ask::json(api(&format!("/branch-rules/new{number}")), &json!({}))
+            }
             "POST /api/{kind}/{ns}/{name}/tag/{*rev}" => {
                 Ask::json(api("/tag/main"), &json!({ "tag": format!("t{number}") }))
             }
@@ -488,6 +497,10 @@ impl Cell<'_> {
                 let lock = RowId::from_i64(scene.hub.count(&sql));
                 Ask::json(format!("/{repo}.git/info/lfs/locks/{lock}/unlock"), &json!({ "force": true }))
             }
+            // As a client asks that wants to know whether its token is good.
+            "POST /{prefix}/{ns}/{name}/git-receive-pack" => {
+                Ask { uri: format!("/{repo}/git-receive-pack"), body: b"0000".to_vec(), token: None }
+            }
             "PUT /lfs/{repo}/upload/{oid}" => self.link("upload", basic(self.caller, self.column, "upload")),
             "PUT /lfs/{repo}/part/{oid}" => {
                 self.link("part", parts(self.caller, self.column, "part")[..PART_BYTES].to_vec())
@@ -543,6 +556,10 @@ impl Cell<'_> {
             "DELETE /api/{kind}/{ns}/{name}/branch/{*branch}" => {
                 admin.post(&format!("/api/models/{repo}/branch/old{number}"), json!({})).await;
             }
+            "GET /api/{kind}/{ns}/{name}/branch-rules/{*branch}"
+            | "DELETE /api/{kind}/{ns}/{name}/branch-rules/{*branch}" => {
+                admin.put(&format!("/api/models/{repo}/branch-rules/rule{number}"), json!({})).await;
+            }
             "DELETE /api/{kind}/{ns}/{name}/tag/{*rev}" => {
                 let tag = json!({ "tag": format!("old{number}") });
                 admin.post(&format!("/api/models/{repo}/tag/main"), tag).await;
@@ -561,7 +578,11 @@ impl Cell<'_> {
             client.token = Some(token.clone()).filter(|token| !token.is_empty());
         }
         // The same id for all: answers are compared with each other.
-        let kind = if ask.uri.contains("/commit/") { "application/x-ndjson" } else { "application/json" };
+        let kind = match &ask.uri {
+            uri if uri.contains("/commit/") => "application/x-ndjson",
+            uri if uri.ends_with("/git-receive-pack") => "application/x-git-receive-pack-request",
+            _ => "application/json",
+        };
         let headers = [("content-type", kind), ("x-request-id", "table")];
         client.send(method.clone(), &ask.uri, &headers, Body::from(ask.body.clone())).await
     }

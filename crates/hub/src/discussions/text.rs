@@ -8,7 +8,7 @@ use bastide_core::limits::{
 use bastide_store::discussions::Discussion;
 
 use crate::Problem;
-use crate::commits::{check_text, lines};
+use crate::rules::{check_text, lines};
 
 /// A title as it is kept.
 pub(crate) fn title(text: &str) -> Result<String, Problem> {

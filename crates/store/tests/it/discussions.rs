@@ -91,6 +91,8 @@ pub async fn discussions_are_numbered_once_and_listed_with_pinned_ones_first(db:
     tx.commit(event()).await.unwrap();
     assert_eq!(list(db, &one, plain.clone()).await, (vec![1, 5, 3, 2], 4, 1));
     assert_eq!(list(db, &two, plain).await, (vec![1], 1, 0));
+    let faults = discussions::faults(&mut db.read().await.unwrap(), &one).await.unwrap();
+    assert_eq!(faults, ["refs/pr/3 is not there"], "nobody has placed it");
 }
 
 pub async fn comments_keep_every_version_and_hidden_ones_are_not_read(db: &Db) {

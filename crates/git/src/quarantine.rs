@@ -1,0 +1,200 @@
+//! Where a push is received: a repository of its own, for as long as it is looked at. It sees the objects of the one
+//! that is pushed to; nobody sees its own. Stock `git index-pack` takes the pack apart, within limits.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use bastide_core::Oid;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use tempfile::TempDir;
+
+use crate::index::PackIndex;
+use crate::pack::NewPack;
+use crate::process::git;
+use crate::repo::ALLOC_LIMIT;
+use crate::{GitError, Repo};
+
+/// What taking a pack apart may have of memory and of processor time. Its size in objects is bounded by the first: git
+/// asks for room for all that a pack says it has in one piece.
+const ADDRESS_SPACE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+const PROCESSOR_SECONDS: u64 = 1800;
+/// Files from here on go through memory in pieces. None may be so large, but all have to be named.
+const BIG_FILE_BYTES: &str = "core.bigFileThreshold=12m";
+/// Deltas upon deltas that are kept as they come: what git itself makes at most by its defaults, old and new. Longer
+/// chains cost every reader.
+const MAX_CHAIN: u32 = 250;
+/// Packs of its own, with some room.
+const OWN_SLOTS: usize = 8;
+
+/// A folder for one push. It goes when it is dropped.
+pub struct Quarantine {
+    folder: TempDir,
+    path: PathBuf,
+    /// Packs that are to be seen from here.
+    slots: usize,
+}
+
+/// A pack that has come, in its quarantine.
+pub struct Received {
+    pub name: String,
+    pack: PathBuf,
+    index: PathBuf,
+    /// Every object that is in it.
+    pub objects: HashSet<Oid>,
+    bytes: u64,
+    deepest_chain: u32,
+}
+
+impl Quarantine {
+    /// A quarantine beside the repository `copy`, in the folder `scratch`.
+    pub fn new(scratch: &Path, copy: &Repo) -> Result<Self, GitError> {
+        let folder = tempfile::Builder::new().prefix("push-").tempdir_in(scratch)?;
+        let path = std::path::absolute(folder.path())?;
+        std::fs::create_dir_all(path.join("objects/info"))?;
+        let objects = std::path::absolute(copy.folder())?.join("objects");
+        let mut text = objects.into_os_string().into_encoded_bytes();
+        text.push(b'\n');
+        std::fs::write(path.join("objects/info/alternates"), text)?;
+        crate::repo::create(&path)?;
+        Ok(Self { folder, path, slots: copy.slots() + OWN_SLOTS })
+    }
+
+    /// The program that takes a pack of at most `max_bytes` from its input. `limit_process` has to be called on it
+    /// before it is given anything.
+    pub fn index_pack(&self, max_bytes: u64) -> Command {
+        let mut command = self.limited();
+        command
+            .args(["-c", BIG_FILE_BYTES, "-c", "pack.threads=2", "-c", "pack.writeReverseIndex=false"])
+            .args(["index-pack", "--stdin", "--fix-thin", "--strict"])
+            .arg(format!("--max-input-size={max_bytes}"))
+            .stdin(Stdio::piped());
+        command
+    }
+
+    fn limited(&self) -> Command {
+        let mut command = git(&self.path);
+        command
+            .env("GIT_ALLOC_LIMIT", ALLOC_LIMIT.to_string())
+            // Nothing here is kept over a crash.
+            .args([
+                "-c",
+                "core.fsync=none",
+                "-c",
+                "core.packedGitWindowSize=16m",
+                "-c",
+                "core.packedGitLimit=256m",
+            ])
+            .args(["-c", "core.deltaBaseCacheLimit=64m"]);
+        command
+    }
+
+    /// What a message of git's says, without where we keep things.
+    pub fn without_paths(&self, message: &str) -> String {
+        message.replace(&*self.path.to_string_lossy(), "...")
+    }
+
+    /// The repository as it would be with the push. With a memory of its own: what is refused is remembered nowhere.
+    pub fn repo(&self) -> Result<Repo, GitError> {
+        Repo::open_apart(&self.path, self.slots)
+    }
+
+    /// The pack that `index_pack` has made; `None` when there is nothing in it.
+    pub fn received(&self) -> Result<Option<Received>, GitError> {
+        for entry in std::fs::read_dir(self.path.join("objects/pack"))? {
+            let index = entry?.path();
+            if index.extension().is_none_or(|ending| ending != "idx") {
+                continue;
+            }
+            let pack = index.with_extension("pack");
+            let name = index.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            let read = PackIndex::parse(std::fs::read(&index)?)?;
+            let objects: HashSet<Oid> = read.ids()?.into_iter().collect();
+            if objects.is_empty() {
+                return Ok(None);
+            }
+            let deepest_chain = read.deepest_chain(&std::fs::File::open(&pack)?)?;
+            let bytes = std::fs::metadata(&pack)?.len();
+            return Ok(Some(Received { name, pack, index, objects, bytes, deepest_chain }));
+        }
+        Err(GitError::Pack("git has made no pack"))
+    }
+
+    /// A pack of what came and is to be kept; `None` when that is nothing. The pack as it came where all of it is
+    /// kept, but for what the repository has already.
+    pub fn keep(
+        &self,
+        received: &Received,
+        wanted: &HashSet<Oid>,
+        copy: &Repo,
+        scratch: &Path,
+    ) -> Result<Option<NewPack>, GitError> {
+        let kept: Vec<Oid> = received.objects.iter().filter(|oid| wanted.contains(oid)).copied().collect();
+        if kept.is_empty() {
+            return Ok(None);
+        }
+        let mut others = received.objects.iter().filter(|oid| !wanted.contains(oid));
+        let whole = others.try_fold(true, |whole, oid| Ok::<_, GitError>(whole && copy.has(*oid)?))?;
+        if whole && received.deepest_chain <= MAX_CHAIN {
+            return self.take(received, scratch).map(Some);
+        }
+        self.pack(&kept, scratch).map(Some)
+    }
+
+    /// The pack as it came, moved out of the quarantine.
+    fn take(&self, received: &Received, scratch: &Path) -> Result<NewPack, GitError> {
+        let move_out = |from: &Path, prefix| {
+            let to = tempfile::Builder::new().prefix(prefix).tempfile_in(scratch)?.into_temp_path();
+            // A second name: what is judged here goes on reading.
+            std::fs::remove_file(&to)?;
+            if std::fs::hard_link(from, &to).is_err() {
+                std::fs::copy(from, &to)?;
+            }
+            Ok::<_, GitError>(to)
+        };
+        Ok(NewPack {
+            name: received.name.clone(),
+            pack: move_out(&received.pack, "pack-")?,
+            index: move_out(&received.index, "index-")?,
+            objects: received.objects.len() as u64,
+            bytes: received.bytes,
+        })
+    }
+
+    /// A new pack of some objects, with the deltas that they have.
+    fn pack(&self, objects: &[Oid], scratch: &Path) -> Result<NewPack, GitError> {
+        let mut command = self.limited();
+        command.args(["pack-objects", "--quiet", "--threads=1", "--window=0", "--delta-base-offset"]);
+        let mut list = Vec::with_capacity(objects.len() * 41);
+        for oid in objects {
+            writeln!(list, "{oid}")?;
+        }
+        let made = crate::merge::pack_objects(command, list, scratch)?;
+        if made.objects != objects.len() as u64 {
+            return Err(GitError::Pack("packing anew would lose objects"));
+        }
+        Ok(made)
+    }
+
+    /// Removes the folder, and says so when that fails.
+    pub fn close(self) -> Result<(), GitError> {
+        Ok(self.folder.close()?)
+    }
+}
+
+/// Bounds what a process may use: `written` is how long a file of its can become.
+pub fn limit_process(id: u32, written: u64) -> Result<(), GitError> {
+    let pid =
+        i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(GitError::Pack("a process without a number"))?;
+    for (resource, limit) in [
+        (Resource::As, ADDRESS_SPACE_BYTES),
+        (Resource::Cpu, PROCESSOR_SECONDS),
+        (Resource::Fsize, written),
+        (Resource::Core, 0),
+    ] {
+        prlimit(Some(pid), resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+            .map_err(std::io::Error::from)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Receiving: the commands are read, the pack goes through `git index-pack` as it comes. Whoever stops sending, sends
+//! too much or sends what is no pack leaves nothing behind.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bastide_git::push::{CommandReader, Commands};
+use bastide_git::{GitError, Quarantine, limit_process};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::Child;
+use tokio::time::timeout;
+
+use super::{Pack, Push};
+use crate::access::{Access, Propose};
+use crate::{Hub, Problem};
+
+/// How long a push waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(60);
+/// How long taking a pack apart may go on after its last byte: so long, and a second more for so many bytes.
+const LEAST_INDEX_TIME: Duration = Duration::from_secs(120);
+const BYTES_A_SECOND: u64 = 1024 * 1024;
+/// So much of what git complains about is read.
+const MAX_COMPLAINT: u64 = 64 * 1024;
+const BUSY_SECONDS: u32 = 30;
+
+impl Hub {
+    /// Receives a push, pack and all. Only what is no push at all is an error; everything else is told in the answer.
+    pub async fn receive_push<S>(&self, access: &Access<Propose>, body: S) -> Result<Push, Problem>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send,
+    {
+        let mut body = Box::pin(body);
+        let Some((commands, first)) = read_commands(&mut body).await? else {
+            return Err(Problem::Invalid("the request ended before the commands of the push did".into()));
+        };
+        let has_pack = commands.has_pack();
+        let Commands { list, capabilities, too_many } = commands;
+        let push = |pack, turn| Push { commands: list, capabilities, pack, _turn: turn };
+        if too_many {
+            drain(&mut body).await?;
+            let limit = bastide_git::push::MAX_PUSH_COMMANDS;
+            let why = format!("one push moves at most {limit} refs: push them in parts");
+            return Ok(push(Pack::Refused(why), None));
+        }
+        if !has_pack {
+            drain(&mut body).await?;
+            return Ok(push(Pack::None, None));
+        }
+        let turn = timeout(TURN_WAIT, self.pushes.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| Problem::Busy { seconds: BUSY_SECONDS })?.map_err(Problem::internal)?;
+        let copy = self.materialise(access).await?;
+        let scratch = self.scratch()?;
+        let quarantine = tokio::task::spawn_blocking(move || Quarantine::new(&scratch, &copy)).await??;
+        let pack = self.take_apart(quarantine, first, &mut body).await?;
+        Ok(push(pack, Some(turn)))
+    }
+
+    async fn take_apart<S>(&self, quarantine: Quarantine, first: Bytes, body: &mut S) -> Result<Pack, Problem>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Unpin,
+    {
+        let limit = self.config.max_push_bytes;
+        let mut work = Work::start(quarantine, limit)?;
+        let sent = work.feed(first, body).await?;
+        let patience = LEAST_INDEX_TIME + Duration::from_secs(sent / BYTES_A_SECOND);
+        let Ok(ended) = timeout(patience, work.end()).await else {
+            return Ok(Pack::Refused("taking the pack apart took too long: push less at once".into()));
+        };
+        let (status, complaint, quarantine) = ended?;
+        if !status.success() {
+            return refusal(&quarantine, status, &complaint, limit).map(Pack::Refused);
+        }
+        let done = tokio::task::spawn_blocking(move || {
+            let received = quarantine.received()?;
+            Ok::<_, GitError>(Pack::Received(Arc::new(quarantine), received.map(Arc::new)))
+        });
+        Ok(done.await??)
+    }
+}
+
+async fn read_commands<S>(body: &mut S) -> Result<Option<(Commands, Bytes)>, Problem>
+where
+    S: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    let mut reader = CommandReader::default();
+    while let Some(part) = body.next().await {
+        if let Some(found) = reader.feed(&part.map_err(broken)?)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads what nobody wants: a client listens only when it has said everything.
+async fn drain<S>(body: &mut S) -> Result<(), Problem>
+where
+    S: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    while let Some(part) = body.next().await {
+        part.map_err(broken)?;
+    }
+    Ok(())
+}
+
+fn broken(error: io::Error) -> Problem {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => Problem::TooLarge("the push is too large: push less at once".into()),
+        io::ErrorKind::InvalidData => Problem::Invalid("the request is not what its headers say".into()),
+        _ => Problem::Invalid("the request ended before the push did".into()),
+    }
+}
+
+/// A git at work, and the folder that it works in: both go together, however this ends.
+struct Work {
+    child: Option<Child>,
+    quarantine: Option<Quarantine>,
+    complaint: Option<tokio::task::JoinHandle<String>>,
+}
+
+impl Work {
+    fn start(quarantine: Quarantine, limit: u64) -> Result<Self, Problem> {
+        let mut command = tokio::process::Command::from(quarantine.index_pack(limit));
+        let mut child = command.kill_on_drop(true).stdout(Stdio::null()).spawn().map_err(GitError::from)?;
+        let complaint = child.stderr.take().map(|stderr| tokio::spawn(complaint(stderr)));
+        let work = Self { child: Some(child), quarantine: Some(quarantine), complaint };
+        let id =
+            work.child.as_ref().and_then(Child::id).ok_or_else(|| Problem::internal("git ended at once"))?;
+        // A thin pack is completed with what it builds upon.
+        limit_process(id, limit.saturating_mul(2))?;
+        Ok(work)
+    }
+
+    /// Gives git the pack; how long it was. When git wants no more, the rest is read all the same.
+    async fn feed<S>(&mut self, first: Bytes, body: &mut S) -> Result<u64, Problem>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Unpin,
+    {
+        let mut stdin = self.child.as_mut().and_then(|child| child.stdin.take());
+        let (mut part, mut sent) = (first, 0);
+        loop {
+            sent += part.len() as u64;
+            if let Some(open) = &mut stdin
+                && open.write_all(&part).await.is_err()
+            {
+                stdin = None;
+            }
+            match body.next().await {
+                Some(next) => part = next.map_err(broken)?,
+                None => return Ok(sent),
+            }
+        }
+    }
+
+    async fn end(&mut self) -> Result<(ExitStatus, String, Quarantine), Problem> {
+        let child = self.child.as_mut().ok_or_else(|| Problem::internal("git has ended before"))?;
+        let status = child.wait().await.map_err(GitError::from)?;
+        let complaint = match self.complaint.take() {
+            Some(complaint) => complaint.await?,
+            None => String::new(),
+        };
+        let quarantine = self.quarantine.take().ok_or_else(|| Problem::internal("a quarantine is gone"))?;
+        Ok((status, complaint, quarantine))
+    }
+}
+
+impl Drop for Work {
+    /// The folder goes when nobody writes to it any more.
+    fn drop(&mut self) {
+        let (Some(mut child), Some(quarantine)) = (self.child.take(), self.quarantine.take()) else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = child.kill().await;
+                drop(quarantine);
+            });
+        }
+    }
+}
+
+async fn complaint(mut stderr: impl AsyncRead + Unpin) -> String {
+    let mut kept = Vec::new();
+    let _ = (&mut stderr).take(MAX_COMPLAINT).read_to_end(&mut kept).await;
+    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// Why git did not take a pack, in words for its sender.
+fn refusal(
+    quarantine: &Quarantine,
+    status: ExitStatus,
+    complaint: &str,
+    limit: u64,
+) -> Result<String, Problem> {
+    if complaint.contains("No space left on device") {
+        return Err(Problem::Full);
+    }
+    if complaint.contains("pack exceeds maximum allowed size") {
+        return Ok(format!("a push has at most {limit} bytes: push older commits first, in parts"));
+    }
+    if complaint.contains("attempting to allocate")
+        || complaint.contains("out of memory")
+        || complaint.contains("mmap failed")
+    {
+        return Ok(
+            "an object of the pack needs too much memory: files of more than 10 MiB have to be large files \
+            (git lfs migrate import)"
+                .into(),
+        );
+    }
+    let said = |line: &&str| ["fatal: ", "error: "].iter().any(|start| line.starts_with(start));
+    let lines: Vec<String> =
+        complaint.lines().filter(said).take(5).map(|line| quarantine.without_paths(line)).collect();
+    if lines.is_empty() {
+        tracing::warn!(%status, complaint, "git index-pack failed without saying why");
+        return Ok("the pack could not be taken apart: it needs too much time or memory".into());
+    }
+    Ok(format!("the pack was refused: {}", lines.join("; ")))
+}

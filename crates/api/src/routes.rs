@@ -8,8 +8,8 @@ use bastide_hub::Hub;
 use http::Method;
 
 use crate::{
-    avatars, branch_rules, cards, cas, collections, commit, discussions, git, info, lfs, likes, list, locks,
-    middleware, profiles, refs, repos, resolve, tasks, tree, users, xet_tokens,
+    avatars, branch_rules, cards, cas, collections, commit, discussions, git, info, lfs, lfs_files, likes,
+    list, locks, middleware, profiles, refs, repos, resolve, tasks, tree, users, xet_tokens,
 };
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
@@ -80,7 +80,7 @@ where
 }
 
 fn all() -> Routes {
-    let parts: [fn(Routes) -> Routes; 21] = [
+    let parts: [fn(Routes) -> Routes; 22] = [
         users::routes,
         profiles::routes,
         avatars::routes,
@@ -102,6 +102,7 @@ fn all() -> Routes {
         lfs::routes,
         git::routes,
         locks::routes,
+        lfs_files::routes,
     ];
     parts.into_iter().fold(Routes::default(), |routes, part| part(routes))
 }

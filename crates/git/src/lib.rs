@@ -15,6 +15,7 @@ mod process;
 pub mod push;
 mod quarantine;
 mod repo;
+mod rewrite;
 mod strict;
 mod three_way;
 mod walk;
@@ -29,6 +30,7 @@ pub use pack::{NewPack, PackWriter};
 pub use process::{Version, git_version};
 pub use quarantine::{Quarantine, Received, limit_process};
 pub use repo::{KnownPack, Repo};
+pub use rewrite::{Renewed, Rewritten};
 pub use three_way::{Merge, commits_ahead, merge_bases, merge_commits};
 pub use walk::{Walked, diff_trees};
 

@@ -36,7 +36,7 @@ impl Mode {
     }
 
     /// Old writers used other bits; git reads them by their type alone, and so do we.
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let number = std::str::from_utf8(text).ok().and_then(|text| u32::from_str_radix(text, 8).ok())?;
         Some(match number & 0o170_000 {
             0o040_000 => Self::Tree,
@@ -235,6 +235,11 @@ impl Pointer {
             }
         }
         Some(Self { sha256: sha256?, size: size? })
+    }
+
+    /// The id of the file that holds it, as git-lfs and we write it.
+    pub fn blob_id(&self) -> Result<Oid, GitError> {
+        crate::pack::blob_id(gix_object::Kind::Blob, self.render().as_bytes())
     }
 
     pub fn render(&self) -> String {

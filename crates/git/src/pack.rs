@@ -102,6 +102,19 @@ impl PackWriter {
         self.add(Kind::Tag, &tag.render())
     }
 
+    /// Objects as their bytes are: made from others of the same kind.
+    pub(crate) fn raw_tree(&mut self, data: &[u8]) -> Result<Oid, GitError> {
+        self.add(Kind::Tree, data)
+    }
+
+    pub(crate) fn raw_commit(&mut self, data: &[u8]) -> Result<Oid, GitError> {
+        self.add(Kind::Commit, data)
+    }
+
+    pub(crate) fn raw_tag(&mut self, data: &[u8]) -> Result<Oid, GitError> {
+        self.add(Kind::Tag, data)
+    }
+
     fn add(&mut self, kind: Kind, data: &[u8]) -> Result<Oid, GitError> {
         let oid = object_id(kind, data)?;
         if self.objects.contains_key(&oid) {

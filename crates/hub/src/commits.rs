@@ -93,6 +93,15 @@ impl CommitBuilder {
         }
     }
 
+    /// Content that is copied from somewhere: named without its size.
+    pub(crate) fn copies(&self) -> Vec<Sha256> {
+        let copy = |step: &Step| match step {
+            Step::Large { sha256, size: None, .. } => Some(*sha256),
+            Step::Large { .. } | Step::Edit(_) => None,
+        };
+        self.steps.iter().filter_map(copy).collect()
+    }
+
     fn put_large(&mut self, path: EntryPath, sha256: Sha256, size: Option<u64>) -> Result<(), Problem> {
         rules::may_be_large(&path)?;
         self.steps.push(Step::Large { path, sha256, size });
@@ -209,6 +218,7 @@ impl Hub {
     ) -> Result<Committed, Problem> {
         check_header(header)?;
         self.check_card(access, &builder)?;
+        self.bring_copies(context, access, &builder.copies()).await?;
         let changes = self.add_pointers(&access.lower(), &mut builder).await?;
         let _turn = self.locks.lock(access.repo_id()).await;
         let head = refs::get(&mut self.db.read().await?, access, target).await?.map(|found| found.commit);

@@ -105,14 +105,19 @@ impl Hub {
         let mut read = self.db.read().await?;
         let found = bastide_store::xet::file_hash(&mut read, access, pointer.sha256).await?;
         // Never the pointer's text in the place of the content: whoever asked would take it for that.
+        drop(read);
         let Some((xet_hash, size)) = found else {
-            return Err(Problem::EntryNotFound {
-                message: format!(
-                    "the content of {} (SHA-256 {}) is not in this repository any more",
-                    facts.path, pointer.sha256
+            let (path, sha256) = (&facts.path, pointer.sha256);
+            let message = match self.deleted_at(access, sha256).await? {
+                Some(at) => format!(
+                    "the content of {path} (SHA-256 {sha256}) was deleted from this repository for good, at {at}: \
+                     whoever has it can upload it again"
                 ),
-                commit: Some(facts.commit),
-            });
+                None => {
+                    format!("the content of {path} (SHA-256 {sha256}) is not in this repository any more")
+                }
+            };
+            return Err(Problem::EntryNotFound { message, commit: Some(facts.commit) });
         };
         Ok(FileFacts { size, large: Some(LargeFacts { sha256: pointer.sha256, xet_hash }), ..facts })
     }

@@ -6,7 +6,7 @@ use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::permit::{Gated, Namespace, Repo};
 use bastide_store::repos::{self, NewRepo, Settings};
-use bastide_store::{WriteTx, git, search, storage, xet};
+use bastide_store::{WriteTx, git, large_files, search, storage, xet};
 use bytes::Bytes;
 
 use crate::access::{self, Access, Admin, Read, Write};
@@ -236,6 +236,7 @@ impl Hub {
         let access = access::to_make(&namespace, &new);
         git::copy_history(&mut tx, from, &access).await?;
         copy_files(&mut tx, from, &access, context.now()).await?;
+        large_files::copy_deleted(&mut tx, from, &access).await?;
         self.quota_in(&mut tx, &access, 0).await?;
         repos::set_metadata(&mut tx, &access, &metadata).await?;
         copy_terms(&mut tx, from, &access).await?;

@@ -2,8 +2,8 @@
 //! permits are made from it; nothing else may be built on it.
 
 use bastide_core::{
-    CollectionId, Name, NamespaceId, RepoKind, RepoName, RepoPath, Role, Timestamp, TokenId, TokenRole,
-    Visibility,
+    CollectionId, Name, NamespaceId, RepoId, RepoKind, RepoName, RepoPath, Role, Sha256, Timestamp, TokenId,
+    TokenRole, Visibility,
 };
 
 use crate::db::{Reader, Row};
@@ -203,4 +203,19 @@ pub(crate) fn parse<T: std::str::FromStr<Err = bastide_core::Invalid>>(
 
 pub(crate) fn corrupt<T>(parsed: Result<T, bastide_core::Invalid>) -> Result<T, StoreError> {
     parsed.map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+/// Repositories that hold this content and that a user may have a right to look at: which of them is for
+/// `hub::access` to say.
+pub async fn repos_with_content(
+    read: &mut Reader,
+    sha256: Sha256,
+    user: Option<NamespaceId>,
+    limit: u32,
+) -> Result<Vec<RepoId>, StoreError> {
+    let sql = "SELECT DISTINCT r.id, r.visibility = 'public' FROM xet_file f JOIN repo r ON r.id = f.repo_id \
+        WHERE f.sha256 = $1 AND (r.visibility <> 'private' OR r.namespace_id = $2 \
+            OR r.namespace_id IN (SELECT org_id FROM member WHERE user_id = $2)) \
+        ORDER BY 2 DESC, 1 DESC LIMIT $3";
+    read.all(sql, values![sha256, user, limit]).await?.iter().map(|row| row.get(0)).collect()
 }

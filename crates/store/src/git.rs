@@ -134,6 +134,34 @@ pub async fn add_commit<L: Includes<Propose>>(
     Ok(())
 }
 
+/// Adds a commit that stands in the place of another: the same but for its tree, its parents, and what
+/// it changed.
+pub async fn renew_commit<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    (old, new): (Oid, Oid),
+    (tree, parents): (Oid, &[Oid]),
+    changes: &[ChangeRow<'_>],
+) -> Result<(), StoreError> {
+    let repo = access.repo_id();
+    let parents: Vec<u8> = parents.iter().flat_map(|parent| *parent.as_bytes()).collect();
+    let sql = "INSERT INTO git_commit (repo_id, commit_id, tree, parents, generation, time, author, author_id, title, \
+        message) SELECT repo_id, $3, $4, $5, generation, time, author, author_id, title, message FROM git_commit \
+        WHERE repo_id = $1 AND commit_id = $2 \
+        ON CONFLICT (repo_id, commit_id) DO UPDATE SET unused_since = NULL";
+    tx.execute(sql, values![repo, old, new, tree, parents]).await?;
+    let sql = "SELECT generation FROM git_commit WHERE repo_id = $1 AND commit_id = $2";
+    let row = tx.one(sql, values![repo, new]).await?;
+    let row = row.ok_or_else(|| StoreError::Corrupt(format!("the commit {old} has no row")))?;
+    let generation: i64 = row.get(0)?;
+    for change in changes {
+        let sql = "INSERT INTO git_change (repo_id, path, generation, commit_id, object_id) \
+            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (repo_id, path, generation, commit_id) DO NOTHING";
+        tx.execute(sql, values![repo, change.path, generation, new, change.object]).await?;
+    }
+    Ok(())
+}
+
 /// A commit of many, with its place in history.
 #[derive(Debug, Clone)]
 pub struct NewCommit<'a> {

@@ -17,6 +17,7 @@ pub mod follows;
 pub mod gate;
 pub mod git;
 pub mod jobs;
+pub mod large_files;
 pub mod ledger;
 pub mod lfs;
 pub mod likes;

@@ -487,6 +487,18 @@ impl Cell<'_> {
                 let uri = format!("/{repo}.git/info/lfs/locks");
                 Ask::json(uri, &json!({ "path": format!("by/{number}.bin") }))
             }
+            "GET /api/{kind}/{ns}/{name}/lfs-files" => Ask::get(api("/lfs-files")),
+            "POST /api/{kind}/{ns}/{name}/lfs-files/batch" => {
+                Ask::json(api("/lfs-files/batch"), &json!({ "deletions": { "sha": ["0".repeat(64)] } }))
+            }
+            "DELETE /api/{kind}/{ns}/{name}/lfs-files/{sha}" => {
+                Ask::get(api(&format!("/lfs-files/{}", "0".repeat(64))))
+            }
+            "POST /api/{kind}/{ns}/{name}/lfs-files/duplicate" => {
+                let file = json!({ "sha256": sha256(&scene.data), "filename": "weights.bin" });
+                let target = json!({ "type": "model", "name": repo });
+                Ask::json(api("/lfs-files/duplicate"), &json!({ "target": target, "files": [file] }))
+            }
             "GET /{prefix}/{ns}/{name}/info/lfs/locks" => Ask::get(format!("/{repo}.git/info/lfs/locks")),
             "POST /{prefix}/{ns}/{name}/info/lfs/locks/verify" => {
                 Ask::json(format!("/{repo}.git/info/lfs/locks/verify"), &json!({}))

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bastide_core::Sha256;
 use bastide_git::Pointer;
-use bastide_store::{check, xet};
+use bastide_store::{check, large_files, xet};
 use bastide_xet::file::{Term, decode_terms};
 use bastide_xet::hash::FileHasher;
 use bastide_xet::plan;
@@ -18,7 +18,8 @@ use crate::large::{OpenFile, xorbs_of_terms};
 use crate::{Hub, Problem};
 
 impl Hub {
-    /// Every pointer that a ref reaches has its content here, with that size.
+    /// Every pointer that a ref reaches has its content here, with that size, unless somebody has deleted
+    /// it for good.
     pub(super) async fn check_pointers(
         &self,
         access: &Access<Read>,
@@ -27,7 +28,12 @@ impl Hub {
         let files = check::files(&mut self.db.read().await?, access).await?;
         let here: HashSet<(Sha256, u64)> =
             files.iter().filter_map(|file| Some((file.sha256?, file.size))).collect();
-        let lost = pointers.into_iter().filter(|Pointer { sha256, size }| !here.contains(&(*sha256, *size)));
+        let deleted = large_files::all_deleted(&mut self.db.read().await?, access).await?;
+        let deleted: HashSet<Sha256> = deleted.into_iter().collect();
+        let is_lost = |Pointer { sha256, size }: &Pointer| {
+            !here.contains(&(*sha256, *size)) && !deleted.contains(sha256)
+        };
+        let lost = pointers.into_iter().filter(is_lost);
         Ok(lost
             .map(|Pointer { sha256, size }| {
                 format!("a commit points at {sha256} with {size} bytes, which is not here")

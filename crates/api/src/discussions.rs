@@ -2,13 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use bastide_core::id::RowId;
 use bastide_core::{DiscussionStatus, RefName};
 use bastide_hub::access::{Admin, Propose, Read, Write};
-use bastide_hub::discussions::{DiscussionList, DiscussionOrder, OpenRequest, StatusRequest};
+use bastide_hub::discussions::{
+    DiscussionList, DiscussionOrder, ListedDiscussions, OpenRequest, StatusRequest,
+};
 use bastide_hub::{Hub, Problem};
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
@@ -18,7 +21,7 @@ use crate::routes::Routes;
 mod json;
 mod pulls;
 
-pub use json::{conflicts_json, discussion_json, event_json};
+use json::{DiscussionJson, EventJson, RepoJson, conflicts_json, discussion_json, event_json};
 
 pub fn routes(routes: Routes) -> Routes {
     pulls::routes(routes)
@@ -35,17 +38,23 @@ pub fn routes(routes: Routes) -> Routes {
         .api(Method::POST, "/api/{kind}/{ns}/{name}/discussions/{num}/lock", lock)
 }
 
-async fn list(State(hub): State<Hub>, caller: Caller, route: RepoRoute, query: Query) -> Answer<Json<Value>> {
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListJson<'a> {
+    discussions: Vec<DiscussionJson<'a>>,
+    count: u64,
+    start: u64,
+    num_closed_discussions: u64,
+}
+
+async fn list(State(hub): State<Hub>, caller: Caller, route: RepoRoute, query: Query) -> Answer<Response> {
     let access = caller.repo::<Read>(&hub, &route.path).await?;
-    let listed = hub.list_discussions(&access, request(&query)?).await?;
-    let repo = access.repo();
-    let rows: Vec<Value> = listed.page.rows.iter().map(|row| discussion_json(repo, row)).collect();
-    Ok(Json(json!({
-        "discussions": rows,
-        "count": listed.page.count,
-        "start": listed.start,
-        "numClosedDiscussions": listed.page.closed,
-    })))
+    let ListedDiscussions { page, start } = hub.list_discussions(&access, request(&query)?).await?;
+    let id = access.repo().path.id();
+    let repo = RepoJson { name: &id, kind: access.repo().path.kind.as_str() };
+    let discussions = page.rows.iter().map(|row| DiscussionJson::new(repo, row)).collect();
+    let (count, num_closed_discussions) = (page.count, page.closed);
+    Ok(Json(ListJson { discussions, count, start, num_closed_discussions }).into_response())
 }
 
 fn request(query: &Query) -> Result<DiscussionList, Problem> {
@@ -110,18 +119,31 @@ async fn create(
     Ok(Json(value))
 }
 
-async fn detail(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Answer<Json<Value>> {
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DetailJson<'a> {
+    #[serde(flatten)]
+    head: DiscussionJson<'a>,
+    events: Vec<EventJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files_with_conflicts: Option<Value>,
+}
+
+async fn detail(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Answer<Response> {
     let access = caller.repo::<Read>(&hub, &route.path).await?;
     let (discussion, events) = hub.discussion(&access, num(&route)?).await?;
-    let mut value = discussion_json(access.repo(), &discussion);
-    if let Some(value) = value.as_object_mut() {
-        value.insert("events".into(), events.iter().map(event_json).collect());
-        if discussion.is_pull_request() {
-            let conflicts = hub.pull_conflicts(&access, &discussion).await?;
-            value.insert("filesWithConflicts".into(), conflicts_json(&conflicts));
-        }
-    }
-    Ok(Json(value))
+    let id = access.repo().path.id();
+    let repo = RepoJson { name: &id, kind: access.repo().path.kind.as_str() };
+    let conflicts = match discussion.is_pull_request() {
+        true => Some(hub.pull_conflicts(&access, &discussion).await?),
+        false => None,
+    };
+    let detail = DetailJson {
+        head: DiscussionJson::new(repo, &discussion),
+        events: events.iter().map(EventJson::from).collect(),
+        files_with_conflicts: conflicts.as_ref().map(conflicts_json),
+    };
+    Ok(Json(detail).into_response())
 }
 
 async fn delete(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Answer<Json<Value>> {

@@ -70,7 +70,7 @@ pub const MAX_COMMENT_BYTES: usize = 64 * 1024;
 pub const MAX_COMMENT_VERSIONS: u64 = 100;
 /// Events of one discussion, and bytes of all versions of all of its comments: one answer has them all.
 pub const MAX_DISCUSSION_EVENTS: u64 = 5000;
-pub const MAX_DISCUSSION_BYTES: u64 = 8 * 1024 * 1024;
+pub const MAX_DISCUSSION_BYTES: u64 = 2 * 1024 * 1024;
 /// Names in a comment that make somebody take part.
 pub const MAX_MENTIONS: usize = 20;
 /// What those without write access may open in a day, anywhere, and say and change in an hour, in the

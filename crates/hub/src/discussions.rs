@@ -12,12 +12,11 @@ mod text;
 
 use bastide_core::Name;
 use bastide_ledger::{Action, Context, NewEvent};
-use bastide_store::discussions::{self, Discussion, DiscussionPage, DiscussionQuery, EventRow};
+use bastide_store::discussions::{self, DiscussionQuery};
 use bastide_store::{Reader, WriteTx, gate};
 
 pub use bastide_store::discussions::{
-    Comment, CommentVersion, Discussion as DiscussionRow, DiscussionOrder, DiscussionPage as Page,
-    EventRow as Event, PullRequest,
+    Comment, CommentVersion, Discussion, DiscussionOrder, DiscussionPage, EventRow, PullRequest,
 };
 pub use change::StatusRequest;
 pub(crate) use change::add_event;
@@ -82,7 +81,7 @@ impl Hub {
     ) -> Result<(Discussion, Vec<EventRow>), Problem> {
         let mut read = self.db.read().await?;
         let found = enabled(&mut read, access, num).await?;
-        let events = discussions::events(&mut read, access, found.id).await?;
+        let events = discussions::events(&mut read, access, &found).await?;
         Ok((found, events))
     }
 
@@ -139,11 +138,12 @@ async fn enabled<L: Includes<Read>>(
     access: &Access<L>,
     num: u64,
 ) -> Result<Discussion, Problem> {
-    if discussions::summary(read, access).await?.disabled {
-        return Err(disabled());
+    match discussions::get_with_setting(read, access, num).await? {
+        Some((_, true)) => Err(disabled()),
+        Some((found, false)) => Ok(found),
+        None if discussions::summary(read, access).await?.disabled => Err(disabled()),
+        None => Err(Problem::NotFound(format!("Discussion not found: there is no number {num} here"))),
     }
-    let found = discussions::get(read, access, num).await?;
-    found.ok_or_else(|| Problem::NotFound(format!("Discussion not found: there is no number {num} here")))
 }
 
 /// The owner wants no discussions; those that are there are kept and not shown.

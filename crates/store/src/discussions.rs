@@ -75,6 +75,7 @@ pub struct PullRequest {
 pub(super) const COLUMNS: &str = "d.id, d.num, d.title, d.status, d.author_id, n.name, d.pinned, d.locked, d.created_at, \
     d.updated_at, d.events, d.comments, d.content_bytes, d.is_pull_request, d.base_ref, d.base_commit, d.merge_commit, \
     d.ref_deleted_at";
+const DISABLED: usize = 18;
 pub(super) const AUTHOR: &str = "LEFT JOIN namespace n ON n.id = d.author_id AND n.disabled_at IS NULL";
 
 pub(super) fn discussion(row: &Row) -> Result<Discussion, StoreError> {
@@ -116,8 +117,21 @@ pub async fn get<L: Includes<Read>>(
     access: &Access<L>,
     num: u64,
 ) -> Result<Option<Discussion>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM discussion d {AUTHOR} WHERE d.repo_id = $1 AND d.num = $2");
-    read.one(&sql, values![access.repo_id(), num]).await?.map(|row| discussion(&row)).transpose()
+    Ok(get_with_setting(read, access, num).await?.map(|(found, _)| found))
+}
+
+/// The same, and whether the owner wants no discussions.
+pub async fn get_with_setting<L: Includes<Read>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    num: u64,
+) -> Result<Option<(Discussion, bool)>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS}, r.discussions_disabled FROM discussion d JOIN repo r ON r.id = d.repo_id {AUTHOR} \
+         WHERE d.repo_id = $1 AND d.num = $2"
+    );
+    let row = read.one(&sql, values![access.repo_id(), num]).await?;
+    row.map(|row| Ok((discussion(&row)?, row.get(DISABLED)?))).transpose()
 }
 
 /// What a repository says of its discussions as a whole.

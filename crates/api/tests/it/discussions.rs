@@ -177,6 +177,7 @@ async fn only_who_wrote_a_comment_edits_it_and_every_version_is_kept() {
     assert_eq!(data["latest"]["updatedAt"], "2026-11-24T06:00:05.000Z");
     assert_eq!(data["history"][0]["raw"], "first");
     assert_eq!(data["history"][0]["author"]["name"], "bob");
+    assert!(data["history"][0].get("html").is_none() && data["latest"]["html"].is_string());
     assert_eq!(detail(&eve, 1).await["events"][0], updated);
     // What is no comment cannot be edited or hidden.
     let status = set_status(&bob, 1, "closed").await.expect(200).json()["newStatus"]["id"].clone();
@@ -527,6 +528,7 @@ async fn who_is_gone_is_left_out_and_says_nothing_more() {
     let list = ann.get(API).await.expect(200);
     assert!(list.json()["discussions"][0].get("author").is_none() && !list.text().contains("null"));
     assert_eq!(found.json()["events"][0]["data"]["latest"]["raw"], "text, edited");
+    assert_eq!(ann.get(&format!("{API}?author=bob")).await.json()["count"], 0, "no list tells whose it was");
     // What they said can still be hidden, and closed things opened, by who may write.
     set_status(&ann, 1, "open").await.expect(200);
     hide(&ann, 1, &event).await.expect(200);

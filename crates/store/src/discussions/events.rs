@@ -3,7 +3,7 @@
 use bastide_core::id::RowId;
 use bastide_core::{DiscussionEventKind, Name, NamespaceId, Timestamp};
 
-use super::shown_name;
+use super::{Discussion, shown_name};
 use crate::db::{Reader, Row, Value, WriteTx};
 use crate::gate::parse;
 use crate::permit::{Access, Includes, Propose, Read};
@@ -51,11 +51,17 @@ const EVENTS: &str = "\
 pub async fn events<L: Includes<Read>>(
     read: &mut Reader,
     access: &Access<L>,
-    discussion: RowId,
+    discussion: &Discussion,
 ) -> Result<Vec<EventRow>, StoreError> {
     let sql = format!("{EVENTS} ORDER BY e.place, v.version");
-    gather(&read.all(&sql, values![discussion, access.repo_id()]).await?)
+    let params = values![discussion.id, access.repo_id()];
+    let few = discussion.events <= FEW_EVENTS && discussion.content_bytes <= FEW_BYTES;
+    gather(&if few { read.all(&sql, params).await? } else { read.scan(&sql, params).await? })
 }
+
+/// So much is read in place; more goes to the blocking pool.
+const FEW_EVENTS: u64 = 200;
+const FEW_BYTES: u64 = 256 * 1024;
 
 /// One event of a discussion.
 pub async fn event<L: Includes<Read>>(

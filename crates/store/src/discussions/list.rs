@@ -59,9 +59,14 @@ pub async fn list<L: Includes<Read>>(
         return Ok(DiscussionPage { rows: Vec::new(), count, closed });
     }
     let (sql, params) = page_sql(access.repo_id(), query);
-    let rows = read.all(&sql, &params).await?.iter().map(discussion).collect::<Result<_, _>>()?;
+    let few = query.offset <= FEW_SKIPPED;
+    let rows = if few { read.all(&sql, &params).await? } else { read.scan(&sql, &params).await? };
+    let rows = rows.iter().map(discussion).collect::<Result<_, _>>()?;
     Ok(DiscussionPage { rows, count, closed })
 }
+
+/// So many rows are walked over in place; more on the blocking pool.
+const FEW_SKIPPED: u64 = 2000;
 
 /// What is asked for, and what of it is closed, from the counts that are kept.
 fn counted(query: &DiscussionQuery, summary: &Summary) -> (u64, u64) {
@@ -140,8 +145,12 @@ fn search_sql(repo: RepoId, query: &DiscussionQuery, summary: &Summary) -> (Stri
         conditions.push_str(&condition.replace('?', &format!("${}", params.len())));
     };
     if let Some(author) = &query.author {
-        add("author_id = (SELECT n.id FROM namespace n WHERE n.name_key = ?)", author.key().into());
-    } else {
+        add(
+            "author_id = (SELECT n.id FROM namespace n WHERE n.name_key = ? AND n.disabled_at IS NULL)",
+            author.key().into(),
+        );
+    }
+    if query.author.is_none() || query.search.is_some() {
         add("num > ?", summary.last_num.saturating_sub(LOOKED_AT).into());
     }
     if let Some(search) = &query.search {

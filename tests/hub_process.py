@@ -1,4 +1,4 @@
-"""A real hub as a process: the release binary on a folder and a free port."""
+"""A real hub as a process: the release binary, or the one that BASTIDE_BINARY names, on a folder and a free port."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BINARY = ROOT / "target" / "release" / "bastide"
+BINARY = pathlib.Path(os.environ.get("BASTIDE_BINARY") or ROOT / "target" / "release" / "bastide")
 
 
 def free_port() -> int:

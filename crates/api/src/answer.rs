@@ -5,7 +5,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use bastide_core::{RepoKind, RepoPath};
 use bastide_hub::{Hub, Problem};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
 use crate::extract::Caller;
@@ -151,6 +151,9 @@ pub async fn no_such_route(State(hub): State<Hub>, request: Request) -> Answer<R
     if names_repo_without_namespace(parts.uri.path()) {
         let caller = Caller::from_request_parts(&mut parts, &hub).await?;
         return Err(Problem::RepoNotFound { anonymous: caller.context.is_anonymous() }.into());
+    }
+    if parts.method == Method::GET && crate::git::is_old_protocol(parts.uri.path()) {
+        return Ok(crate::git::old_protocol_refused());
     }
     let text = format!("this hub does not serve {} {}", parts.method, parts.uri.path());
     Err(Problem::NotFound(text).into())

@@ -10,9 +10,13 @@ use bastide_core::{Oid, RepoId};
 use quick_cache::Weighter;
 
 use crate::object::{Commit, Pointer, Tree};
-use crate::{GitError, Repo};
+use crate::snapshot::{Snapshot, SnapshotRef};
+use crate::{GitError, KnownPack, Repo};
 
 const OPEN_REPOS: usize = 256;
+/// Snapshots that are kept for the next who asks: of repositories that are served now.
+const SNAPSHOTS: usize = 256;
+const SNAPSHOT_FOLDER: &str = "snapshots";
 /// Between two times that a copy is made anew because it looks damaged.
 const REBUILD_PAUSE: Duration = Duration::from_secs(600);
 /// Bytes of trees in memory, about.
@@ -68,13 +72,18 @@ pub struct Cache {
     repos: quick_cache::sync::Cache<RepoId, Repo>,
     memory: Arc<Memory>,
     rebuilt: Mutex<HashMap<RepoId, Instant>>,
+    /// Beside the repositories, and with a name that none of them has.
+    snapshot_root: PathBuf,
+    snapshots: quick_cache::sync::Cache<RepoId, Arc<Snapshot>>,
 }
 
 impl Cache {
     pub fn new(root: PathBuf) -> Self {
         let memory = Memory::with(TREE_BYTES, COMMITS, BLOB_FACTS);
         let repos = quick_cache::sync::Cache::new(OPEN_REPOS);
-        Self { root, repos, memory: Arc::new(memory), rebuilt: Mutex::default() }
+        let (snapshot_root, snapshots) =
+            (root.join(SNAPSHOT_FOLDER), quick_cache::sync::Cache::new(SNAPSHOTS));
+        Self { root, repos, memory: Arc::new(memory), rebuilt: Mutex::default(), snapshot_root, snapshots }
     }
 
     fn path(&self, id: RepoId) -> PathBuf {
@@ -90,6 +99,8 @@ impl Cache {
     /// old handle remembers of the folder.
     pub fn reopen(&self, id: RepoId) -> Result<Repo, GitError> {
         self.repos.remove(&id);
+        // It may share damaged files with the copy.
+        self.snapshots.remove(&id);
         self.repo(id)
     }
 
@@ -112,8 +123,32 @@ impl Cache {
         Ok(entries.flatten().map(|entry| crate::repo::sweep(&entry.path(), age)).sum())
     }
 
+    /// The repository at this moment, for stock git to serve. It lasts for as long as somebody holds
+    /// it, whatever becomes of the repository.
+    pub fn snapshot(
+        &self,
+        id: RepoId,
+        repo: &Repo,
+        refs: Vec<SnapshotRef>,
+        packs: &[KnownPack<'_>],
+    ) -> Result<Arc<Snapshot>, GitError> {
+        if let Some(kept) = self.snapshots.get(&id).filter(|kept| kept.is_of(&refs, packs)) {
+            return Ok(kept);
+        }
+        let made = Arc::new(Snapshot::make(&self.snapshot_root, repo, refs, packs)?);
+        self.snapshots.insert(id, Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Removes the snapshots that a process which has ended left behind. For a server that starts:
+    /// nobody else makes any.
+    pub fn clear_snapshots(&self) -> Result<(), GitError> {
+        remove(&self.snapshot_root)
+    }
+
     /// Forgets a repository and removes its folder.
     pub fn forget(&self, id: RepoId) -> Result<(), GitError> {
+        self.snapshots.remove(&id);
         self.repos.remove(&id);
         remove(&self.path(id))
     }

@@ -11,11 +11,13 @@ mod names;
 mod novelty;
 mod object;
 mod pack;
+pub mod packet;
 mod process;
 pub mod push;
 mod quarantine;
 mod repo;
 mod rewrite;
+mod snapshot;
 mod strict;
 mod three_way;
 mod walk;
@@ -27,10 +29,11 @@ pub use merge::merge_packs;
 pub use novelty::{Flaw, Inspector, NewFile, Novelty};
 pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};
 pub use pack::{NewPack, PackWriter};
-pub use process::{Version, git_version};
+pub use process::{Pipes, Running, Version, git_version};
 pub use quarantine::{Quarantine, Received, limit_process};
 pub use repo::{KnownPack, Repo};
 pub use rewrite::{Renewed, Rewritten};
+pub use snapshot::{Protocol, Snapshot, SnapshotRef};
 pub use three_way::{Merge, commits_ahead, merge_bases, merge_commits};
 pub use walk::{Walked, diff_trees};
 
@@ -70,6 +73,8 @@ pub enum GitError {
     Odb(String),
     #[error("a pack is damaged: {0}")]
     Pack(&'static str),
+    #[error("this is not git's protocol: a packet has no length that can be")]
+    Packet,
     #[error("git: {0}")]
     Program(String),
     #[error("git repository: {0}")]
@@ -90,6 +95,7 @@ impl GitError {
             | Self::CaseClash { .. }
             | Self::TooManyFolders
             | Self::TooManyChanges
+            | Self::Packet
             | Self::Protocol(_)
             | Self::TooSlow => false,
         }

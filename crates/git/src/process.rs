@@ -2,11 +2,23 @@
 //! machine or the user, no prompts.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::task::JoinHandle;
+
 use crate::GitError;
+
+/// So much is kept of what a program complains about.
+const MAX_COMPLAINT: u64 = 4096;
+/// Bytes that wait in a pipe, where the system allows it: what is made and what is sent go on beside
+/// each other for longer.
+const PIPE_BYTES: usize = 1024 * 1024;
 
 /// Oldest git that is good enough (Debian 12's).
 const OLDEST: Version = Version { major: 2, minor: 39 };
@@ -47,6 +59,60 @@ pub(crate) fn git(folder: &Path) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// A git that runs beside us. It ends with this value, and so does whatever it has started.
+pub struct Running {
+    child: Child,
+    complaint: JoinHandle<String>,
+}
+
+/// The two ends of a running git.
+pub struct Pipes {
+    pub stdin: ChildStdin,
+    pub stdout: ChildStdout,
+}
+
+impl Running {
+    /// Starts a command, in a process group of its own: its children are killed with it.
+    pub(crate) fn start(mut command: Command) -> Result<(Self, Pipes), GitError> {
+        command.process_group(0).stdin(Stdio::piped());
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        let no_pipe = || GitError::Program("a pipe to it is missing".into());
+        let stdin = child.stdin.take().ok_or_else(no_pipe)?;
+        let stdout = child.stdout.take().ok_or_else(no_pipe)?;
+        let stderr = child.stderr.take().ok_or_else(no_pipe)?;
+        // A pipe of the usual size is slower and does as well.
+        let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
+        let complaint = tokio::spawn(complaint(stderr));
+        Ok((Self { child, complaint }, Pipes { stdin, stdout }))
+    }
+
+    /// Waits for the end: what it was, and what the program had to say about it.
+    pub async fn end(mut self) -> Result<(ExitStatus, String), GitError> {
+        let status = self.child.wait().await?;
+        let complaint = (&mut self.complaint).await.unwrap_or_default();
+        Ok((status, complaint))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // No id: it has ended and been waited for, and the number may be somebody else's by now.
+        let pid = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        if let Some(pid) = pid {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        self.complaint.abort();
+    }
+}
+
+async fn complaint(mut stderr: impl AsyncRead + Unpin) -> String {
+    let mut kept = Vec::new();
+    let _ = (&mut stderr).take(MAX_COMPLAINT).read_to_end(&mut kept).await;
+    // The rest is read all the same: a program that cannot complain waits until it can.
+    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    String::from_utf8_lossy(&kept).trim().replace('\n', "; ")
 }
 
 /// The version of the installed git, when it is new enough.

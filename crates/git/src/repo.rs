@@ -106,8 +106,7 @@ impl Repo {
 
     fn is_whole(&self, known: &KnownPack<'_>) -> bool {
         let (pack, index) = self.pack_paths(known.name);
-        let length = |path| fs::metadata(path).map_or(0, |meta| meta.len());
-        length(pack) == known.bytes && is_index_length(length(index), known)
+        is_whole(&pack, &index, known)
     }
 
     /// Packs here that are not among `named` and have not been touched for `age`: of merges and of
@@ -153,15 +152,7 @@ impl Repo {
 
     /// Writes all refs for stock git: (name, target, what an annotated tag comes to).
     pub fn write_refs(&self, refs: &[(RefName, Oid, Option<Oid>)]) -> Result<(), GitError> {
-        let mut sorted: Vec<_> = refs.iter().collect();
-        sorted.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-        let mut text = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
-        for (name, target, peeled) in sorted {
-            text.push_str(&format!("{target} {name}\n"));
-            if let Some(peeled) = peeled {
-                text.push_str(&format!("^{peeled}\n"));
-            }
-        }
+        let text = packed_refs(refs);
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
         file.write_all(text.as_bytes())?;
         file.persist(self.folder.join("packed-refs")).map_err(|error| error.error)?;
@@ -319,6 +310,26 @@ fn indexes(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
 fn is_older(path: &Path, age: Duration) -> bool {
     let modified = fs::metadata(path).and_then(|meta| meta.modified());
     modified.ok().and_then(|at| at.elapsed().ok()).is_some_and(|found| found >= age)
+}
+
+/// All refs as stock git keeps them in one file.
+pub(crate) fn packed_refs(refs: &[(RefName, Oid, Option<Oid>)]) -> String {
+    let mut sorted: Vec<_> = refs.iter().collect();
+    sorted.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+    let mut text = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
+    for (name, target, peeled) in sorted {
+        text.push_str(&format!("{target} {name}\n"));
+        if let Some(peeled) = peeled {
+            text.push_str(&format!("^{peeled}\n"));
+        }
+    }
+    text
+}
+
+/// Have a pack and its index the lengths that they should have?
+pub(crate) fn is_whole(pack: &Path, index: &Path, known: &KnownPack<'_>) -> bool {
+    let length = |path| fs::metadata(path).map_or(0, |meta| meta.len());
+    length(pack) == known.bytes && is_index_length(length(index), known)
 }
 
 /// An index of version 2 has a fixed length for a number of objects, but for eight bytes more for

@@ -14,6 +14,7 @@ pub mod content;
 pub mod copies;
 pub mod crash;
 pub mod discussions;
+pub mod fetch;
 pub mod fsck;
 pub mod gc;
 pub mod history;
@@ -100,6 +101,8 @@ pub struct Config {
     pub max_push_bytes: u64,
     /// Pushes with a pack that are worked at at the same time.
     pub concurrent_pushes: usize,
+    /// Programs of git that may serve clones, fetches and pushes at the same time.
+    pub git_processes: usize,
 }
 
 impl Config {
@@ -119,6 +122,7 @@ impl Config {
             quota_bytes_org: None,
             max_push_bytes: push::MAX_PUSH_BYTES,
             concurrent_pushes: push::CONCURRENT_PUSHES,
+            git_processes: 16,
         }
     }
 }
@@ -160,6 +164,9 @@ pub struct Inner {
     pub(crate) conflicts: pulls::ConflictCache,
     pub(crate) terms: Arc<tokio::sync::Semaphore>,
     pub(crate) pushes: Arc<tokio::sync::Semaphore>,
+    pub(crate) git_programs: Arc<tokio::sync::Semaphore>,
+    /// Short ones, which are not to wait for those that last.
+    pub(crate) git_greetings: Arc<tokio::sync::Semaphore>,
 }
 
 impl Config {
@@ -192,6 +199,8 @@ impl Hub {
             journal: reads::Journal::new(config.data.join("journal")),
             witness: witness::Witness::new(config.data.join("checkpoints.txt")),
             pushes: Arc::new(tokio::sync::Semaphore::new(config.concurrent_pushes)),
+            git_programs: Arc::new(tokio::sync::Semaphore::new(config.git_processes)),
+            git_greetings: Arc::new(tokio::sync::Semaphore::new(config.git_processes)),
             config,
             db,
             blobs,

@@ -17,10 +17,12 @@ impl Hub {
     /// Removes all packs in the making. For a server that starts and has just locked its data
     /// folder: commands that run beside a server make no packs.
     pub async fn clear_scratch(&self) -> Result<(), Problem> {
-        let scratch = self.scratch_folder();
-        let swept =
-            tokio::task::spawn_blocking(move || remove_older(&scratch, Duration::ZERO, |_| true)).await?;
-        report(swept);
+        let (scratch, hub) = (self.scratch_folder(), self.clone());
+        let swept = tokio::task::spawn_blocking(move || {
+            hub.git.clear_snapshots()?;
+            Ok::<_, bastide_git::GitError>(remove_older(&scratch, Duration::ZERO, |_| true))
+        });
+        report(swept.await??);
         Ok(())
     }
 

@@ -145,6 +145,7 @@ impl From<bastide_git::GitError> for Problem {
             | GitError::TooManyChanges => Self::Unprocessable(error.to_string()),
             GitError::Protocol(_) => Self::Invalid(error.to_string()),
             GitError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            GitError::Packet => Self::Invalid(error.to_string()),
             GitError::Io(io) => bastide_blobs::BlobError::from(io).into(),
             other => Self::internal(other),
         }

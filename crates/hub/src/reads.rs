@@ -32,7 +32,7 @@ const BATCH: usize = 2000;
 /// What was delivered.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// `resolve`, `raw`, `lfs`, `xet`.
+    /// `resolve`, `raw`, `lfs`, `xet`, `git`; `git-clone` is the first line of a clone.
     pub via: &'static str,
     pub commit: Option<Oid>,
     pub path: Option<String>,

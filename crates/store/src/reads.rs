@@ -66,10 +66,10 @@ pub async fn add(db: &Db, segment: i64, rows: &[ReadRow]) -> Result<u64, StoreEr
     Ok(added)
 }
 
-/// Files that were fetched whole or from their start, by repository.
+/// Files and clones that were fetched whole or from their start, by repository.
 fn downloads(rows: &[&ReadRow]) -> std::collections::BTreeMap<i64, i64> {
     let mut counts = std::collections::BTreeMap::new();
-    for row in rows.iter().filter(|row| row.via == "resolve" || row.via == "xet") {
+    for row in rows.iter().filter(|row| matches!(row.via.as_str(), "resolve" | "xet" | "git-clone")) {
         *counts.entry(row.repo_id).or_default() += 1;
     }
     counts

@@ -90,6 +90,13 @@ impl Client {
         response.into_body()
     }
 
+    /// The same for any request.
+    pub async fn begin(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: Body) -> Body {
+        let response = self.answer(method, uri, headers, body).await;
+        assert!(response.status().is_success(), "{}", response.status());
+        response.into_body()
+    }
+
     pub async fn send(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: Body) -> Reply {
         let (parts, body) = self.answer(method, uri, headers, body).await.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();

@@ -11,6 +11,7 @@ mod copies;
 mod copy;
 mod discussions;
 mod facts;
+mod git_read;
 mod journal;
 mod large;
 mod laws;

@@ -83,7 +83,7 @@ const ENDED: [&str; 2] = ["revoked token", "expired token"];
 const FOR_ANYBODY: [&str; 4] =
     ["POST /v1/telemetry", "POST /api/validate-yaml", "GET /api/tasks", "GET /avatars/{file}"];
 /// Ask nothing of a repository, or are no write for all that they are not GET.
-const NO_WRITES: [&str; 6] = [
+const NO_WRITES: [&str; 7] = [
     "POST /v1/telemetry",
     "POST /api/validate-yaml",
     // A contributor of an organization may make repositories in it.
@@ -92,6 +92,7 @@ const NO_WRITES: [&str; 6] = [
     "POST /api/{kind}/{ns}/{name}/duplicate",
     "POST /api/{kind}/{ns}/{name}/paths-info/{*rev}",
     "POST /{prefix}/{ns}/{name}/info/lfs/objects/batch (download)",
+    "POST /{prefix}/{ns}/{name}/git-upload-pack",
 ];
 
 /// What a caller got from the hub for one repository while its token was alive.
@@ -513,6 +514,11 @@ impl Cell<'_> {
             "POST /{prefix}/{ns}/{name}/git-receive-pack" => {
                 Ask { uri: format!("/{repo}/git-receive-pack"), body: b"0000".to_vec(), token: None }
             }
+            "POST /{prefix}/{ns}/{name}/git-upload-pack" => Ask {
+                uri: format!("/{repo}/git-upload-pack"),
+                body: b"0014command=ls-refs\n0000".to_vec(),
+                token: None,
+            },
             "PUT /lfs/{repo}/upload/{oid}" => self.link("upload", basic(self.caller, self.column, "upload")),
             "PUT /lfs/{repo}/part/{oid}" => {
                 self.link("part", parts(self.caller, self.column, "part")[..PART_BYTES].to_vec())
@@ -592,10 +598,11 @@ impl Cell<'_> {
         // The same id for all: answers are compared with each other.
         let kind = match &ask.uri {
             uri if uri.contains("/commit/") => "application/x-ndjson",
+            uri if uri.ends_with("/git-upload-pack") => "application/x-git-upload-pack-request",
             uri if uri.ends_with("/git-receive-pack") => "application/x-git-receive-pack-request",
             _ => "application/json",
         };
-        let headers = [("content-type", kind), ("x-request-id", "table")];
+        let headers = [("content-type", kind), ("x-request-id", "table"), ("git-protocol", "version=2")];
         client.send(method.clone(), &ask.uri, &headers, Body::from(ask.body.clone())).await
     }
 }

@@ -14,6 +14,7 @@ mod discussions;
 mod extract;
 mod git;
 mod guard;
+mod history;
 mod info;
 mod lfs;
 mod lfs_errors;

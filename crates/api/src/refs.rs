@@ -131,7 +131,7 @@ async fn commits(
     Ok(response)
 }
 
-fn page_link(base: &str, uri: &Uri, query: &Query, page: u64) -> http::HeaderValue {
+pub fn page_link(base: &str, uri: &Uri, query: &Query, page: u64) -> http::HeaderValue {
     let page = page.to_string();
     let others =
         query.0.iter().filter(|(key, _)| key != "p").map(|(key, value)| (key.as_str(), value.as_str()));
@@ -140,7 +140,7 @@ fn page_link(base: &str, uri: &Uri, query: &Query, page: u64) -> http::HeaderVal
     header_text(&format!("<{base}{}?{query}>; rel=\"next\"", uri.path()))
 }
 
-fn commit_json(item: &CommitItem, formatted: bool) -> Value {
+pub fn commit_json(item: &CommitItem, formatted: bool) -> Value {
     let mut value = json!({
         "id": item.id,
         "title": item.title,

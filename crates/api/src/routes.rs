@@ -8,8 +8,8 @@ use bastide_hub::Hub;
 use http::Method;
 
 use crate::{
-    avatars, branch_rules, cards, cas, collections, commit, discussions, git, info, lfs, lfs_files, likes,
-    list, locks, middleware, profiles, refs, repos, resolve, tasks, tree, users, xet_tokens,
+    avatars, branch_rules, cards, cas, collections, commit, discussions, git, history, info, lfs, lfs_files,
+    likes, list, locks, middleware, profiles, refs, repos, resolve, tasks, tree, users, xet_tokens,
 };
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
@@ -80,7 +80,7 @@ where
 }
 
 fn all() -> Routes {
-    let parts: [fn(Routes) -> Routes; 22] = [
+    let parts: &[fn(Routes) -> Routes] = &[
         users::routes,
         profiles::routes,
         avatars::routes,
@@ -94,6 +94,7 @@ fn all() -> Routes {
         refs::routes,
         branch_rules::routes,
         discussions::routes,
+        history::routes,
         resolve::routes,
         cards::routes,
         tasks::routes,
@@ -104,7 +105,7 @@ fn all() -> Routes {
         locks::routes,
         lfs_files::routes,
     ];
-    parts.into_iter().fold(Routes::default(), |routes, part| part(routes))
+    parts.iter().fold(Routes::default(), |routes, part| part(routes))
 }
 
 /// What has no route, and what has one for another method only, is answered honestly.

@@ -2,9 +2,12 @@
 //! its refs are rows elsewhere; here is the disposable bare repository that a node makes of them,
 //! which stock `git` can read, check and serve.
 
+mod blame;
 mod cache;
 mod check;
+mod diff;
 mod edit;
+mod graph;
 mod index;
 mod merge;
 mod names;
@@ -22,8 +25,13 @@ mod strict;
 mod three_way;
 mod walk;
 
+pub use blame::{Blame, BlameRange, blame};
 pub use cache::Cache;
 pub use check::{Fault, Reached};
+pub use diff::{
+    Budget, ChangedFile, ChangedFiles, Content, FileDiff, FileSide, FileStatus, Hunk, Line, LineKind,
+    MAX_CHANGED_FILES, MAX_DIFF_FILES, Side, TextDiff, changed_files, diff_contents, raw_line, unified,
+};
 pub use edit::{Change, Edit, Edited, Op, edit_tree};
 pub use merge::merge_packs;
 pub use novelty::{Flaw, Inspector, NewFile, Novelty};
@@ -71,6 +79,9 @@ pub enum GitError {
     TooSlow,
     #[error("the repository's packs cannot be read: {0}")]
     Odb(String),
+    /// More history than is looked at for one answer.
+    #[error("{0}")]
+    TooFar(&'static str),
     #[error("a pack is damaged: {0}")]
     Pack(&'static str),
     #[error("this is not git's protocol: a packet has no length that can be")]
@@ -93,6 +104,7 @@ impl GitError {
             | Self::NotFound(_)
             | Self::PathConflict(_)
             | Self::CaseClash { .. }
+            | Self::TooFar(_)
             | Self::TooManyFolders
             | Self::TooManyChanges
             | Self::Packet

@@ -35,6 +35,17 @@ impl Mode {
         all.into_iter().find(|mode| mode.as_bytes() == text)
     }
 
+    /// As git shows it, in six digits.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "100644",
+            Self::Executable => "100755",
+            Self::Symlink => "120000",
+            Self::Tree => "040000",
+            Self::Submodule => "160000",
+        }
+    }
+
     /// Old writers used other bits; git reads them by their type alone, and so do we.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let number = std::str::from_utf8(text).ok().and_then(|text| u32::from_str_radix(text, 8).ok())?;

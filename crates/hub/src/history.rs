@@ -2,7 +2,7 @@
 
 use bastide_core::limits::MAX_COMMIT_MESSAGE;
 use bastide_core::{Oid, RefName, Timestamp};
-use bastide_git::{GitError, NewCommit, PackWriter, Tag, Tree};
+use bastide_git::{Commit, GitError, NewCommit, PackWriter, Tag, Tree};
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git::{self, ChangeRow, CommitRow};
@@ -25,7 +25,20 @@ pub struct CommitItem {
     pub title: String,
     pub message: String,
     pub time: Timestamp,
+    /// The hub's user, else the name that the commit gives.
     pub author: String,
+}
+
+impl CommitItem {
+    pub(crate) fn new(id: Oid, commit: &Commit) -> Self {
+        Self {
+            id,
+            title: commit.title().to_owned(),
+            message: body(&commit.message).to_owned(),
+            time: commit.time,
+            author: commit.author.name.clone(),
+        }
+    }
 }
 
 /// Where a branch begins.
@@ -55,14 +68,9 @@ impl Hub {
         let mut found = found.await?;
         let more = found.len() > limit;
         found.truncate(limit);
-        let items = found.iter().map(|(id, commit)| CommitItem {
-            id: *id,
-            title: commit.title().to_owned(),
-            message: body(&commit.message).to_owned(),
-            time: commit.time,
-            author: commit.author.name.clone(),
-        });
-        Ok((items.collect(), more))
+        let mut items: Vec<_> = found.iter().map(|(id, commit)| CommitItem::new(*id, commit)).collect();
+        self.name_authors(access, &mut items).await?;
+        Ok((items, more))
     }
 
     /// Makes a branch, or moves one with `overwrite`.

@@ -13,6 +13,7 @@ pub mod commits;
 pub mod content;
 pub mod copies;
 pub mod crash;
+pub mod diffs;
 pub mod discussions;
 pub mod fetch;
 pub mod fsck;

@@ -141,6 +141,7 @@ impl From<bastide_git::GitError> for Problem {
             GitError::NotFound(_) => Self::entry(error.to_string()),
             GitError::PathConflict(_)
             | GitError::CaseClash { .. }
+            | GitError::TooFar(_)
             | GitError::TooManyFolders
             | GitError::TooManyChanges => Self::Unprocessable(error.to_string()),
             GitError::Protocol(_) => Self::Invalid(error.to_string()),

@@ -283,6 +283,37 @@ pub async fn commits_of_object<L: Includes<See>>(
     rows.iter().map(|row| row.get(0)).collect()
 }
 
+/// Ids that one statement asks for.
+const BATCH: usize = 200;
+
+/// The names of the hub's users among the authors of commits.
+pub async fn authors<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    commits: &[Oid],
+) -> Result<HashMap<Oid, String>, StoreError> {
+    let mut found = HashMap::new();
+    for batch in commits.chunks(BATCH) {
+        let sql = format!(
+            "SELECT m.commit_id, n.name FROM git_commit m JOIN namespace n ON n.id = m.author_id \
+             WHERE m.repo_id = $1 AND m.commit_id IN ({})",
+            places(2, batch.len())
+        );
+        let params: Vec<Value> =
+            std::iter::once(access.repo_id().into()).chain(batch.iter().map(|id| (*id).into())).collect();
+        for row in read.all(&sql, &params).await? {
+            found.insert(row.get(0)?, row.get(1)?);
+        }
+    }
+    Ok(found)
+}
+
+/// `count` parameters from `first` on.
+fn places(first: usize, count: usize) -> String {
+    let places: Vec<String> = (first..first + count).map(|place| format!("${place}")).collect();
+    places.join(", ")
+}
+
 /// Is this commit one of the repository's own? Objects of a pack alone are not.
 pub async fn has_commit<L: Includes<See>>(
     read: &mut Reader,

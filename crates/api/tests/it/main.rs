@@ -12,6 +12,7 @@ mod copy;
 mod discussions;
 mod facts;
 mod git_read;
+mod history;
 mod journal;
 mod large;
 mod laws;

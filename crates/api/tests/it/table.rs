@@ -429,6 +429,12 @@ impl Cell<'_> {
             }
             "DELETE /api/{kind}/{ns}/{name}/tag/{*rev}" => Ask::get(api(&format!("/tag/old{number}"))),
             "GET /api/{kind}/{ns}/{name}/commits/{*rev}" => Ask::get(api("/commits/main")),
+            "GET /api/{kind}/{ns}/{name}/compare/{*spec}" => {
+                Ask::get(api(&format!("/compare/main~main{usage}").replace('~', "...")))
+            }
+            "GET /api/{kind}/{ns}/{name}/commit/{*rev}" => Ask::get(api(&format!("/commit/main{usage}"))),
+            "GET /api/{kind}/{ns}/{name}/blame/{*rest}" => Ask::get(api("/blame/main/README.md")),
+            "GET /{prefix}/{ns}/{name}/commit/{oid}" => Ask::get(format!("/{repo}/commit/main.diff")),
             "POST /api/{kind}/{ns}/{name}/super-squash/{*rev}" => {
                 Ask::json(api("/super-squash/main"), &json!({ "message": "one" }))
             }
@@ -622,6 +628,8 @@ fn usages(route: &str) -> &'static [&'static str] {
         "POST /api/{kind}/{ns}/{name}/preupload/{*rev}"
         | "POST /api/{kind}/{ns}/{name}/commit/{*rev}"
         | "GET /api/{kind}/{ns}/{name}/xet-write-token/{*rev}" => &["", "create_pr"],
+        "GET /api/{kind}/{ns}/{name}/compare/{*spec}" => &["", "?raw=true"],
+        "GET /api/{kind}/{ns}/{name}/commit/{*rev}" => &["", "?diff=1"],
         _ => &[""],
     }
 }

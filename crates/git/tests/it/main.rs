@@ -7,6 +7,8 @@
     reason = "tests fail by panicking, and run git themselves"
 )]
 
+mod history;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 

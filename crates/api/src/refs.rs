@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use bastide_core::RefName;
 use bastide_hub::access::{See, Write};
 use bastide_hub::history::{BranchStart, CommitItem};
-use bastide_hub::{Hub, Ref};
+use bastide_hub::{Hub, Problem, Ref};
 use http::{Method, Uri, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,8 +16,9 @@ use crate::commit::target;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute};
 use crate::routes::Routes;
 
-/// Commits of a page when nobody says.
+/// Commits of a page when nobody says, and at most.
 const COMMITS: u64 = 50;
+const MAX_COMMITS: usize = 1000;
 
 pub fn routes(routes: Routes) -> Routes {
     routes
@@ -120,7 +121,17 @@ async fn commits(
     let page = query.number("p")?.unwrap_or(0);
     let limit = query.number("limit")?.unwrap_or(COMMITS);
     let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
-    let (items, more) = hub.list_commits(&access, start, number(page), number(limit)).await?;
+    let limit = number(limit).clamp(1, MAX_COMMITS);
+    let (items, more) = match query.get("path").map(|path| path.trim_matches('/')) {
+        None | Some("") => hub.list_commits(&access, start, number(page), limit).await?,
+        Some(path) => {
+            let missing =
+                |_| Problem::EntryNotFound { message: "Entry not found".into(), commit: Some(start) };
+            let path = path.parse().map_err(missing)?;
+            let skip = number(page).saturating_mul(limit);
+            hub.list_path_commits(&access, start, &path, (skip, limit)).await?
+        }
+    };
     let formatted = query.all("expand").any(|field| field == "formatted");
     let rows: Value = items.iter().map(|item| commit_json(item, formatted)).collect();
     let mut response = Json(rows).into_response();

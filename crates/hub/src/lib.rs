@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod accounts;
+mod ancestry;
 pub mod auth;
 pub mod claim;
 pub mod collections;
@@ -32,6 +33,7 @@ mod litter;
 pub mod locks;
 mod metadata;
 mod objects;
+mod origins;
 pub mod preupload;
 mod problem;
 pub mod profiles;

@@ -1,11 +1,9 @@
 //! What is in a commit: listings, facts about paths, the last commit of each.
 
-use std::collections::HashMap;
-
 use bastide_core::limits::{TREE_PAGE, TREE_PAGE_EXPANDED};
 use bastide_core::{EntryPath, Oid, Sha256, Timestamp, XetHash};
 use bastide_git::{Commit, Entry, GitError, Pointer, Repo, Walked};
-use bastide_store::{Reader, git, xet};
+use bastide_store::{Reader, xet};
 
 use crate::access::{Access, Includes, See, Seen};
 use crate::{Hub, Problem};
@@ -185,25 +183,6 @@ impl Hub {
         Ok(())
     }
 
-    /// Adds to each item the newest commit, `commit` or before it, that brought what stands there.
-    async fn add_last_commits<L: Includes<See>>(
-        &self,
-        read: &mut Reader,
-        access: &Access<L>,
-        commit: Oid,
-        items: &mut [TreeItem],
-    ) -> Result<(), Problem> {
-        let mut candidates = Vec::with_capacity(items.len());
-        for item in items.iter() {
-            candidates.push(git::commits_of_object(read, access, &item.path, item.oid).await?);
-        }
-        let found = self.objects_blocking(access, move |repo| last_commits(repo, commit, &candidates));
-        for (item, last) in items.iter_mut().zip(found.await?) {
-            item.last_commit = last;
-        }
-        Ok(())
-    }
-
     pub(crate) async fn read_commit<L: Includes<See>>(
         &self,
         access: &Access<L>,
@@ -225,38 +204,6 @@ async fn shown_hash(read: &mut Reader, seen: &Seen, sha256: Sha256) -> Result<Sh
             found.map_or(ShownHash::Absent, |_| ShownHash::Masked)
         }
     })
-}
-
-/// The last commit of each list of candidates. Where there are several (brought more than once, or
-/// on several branches) it is the one that `commit` comes from: one walk finds all of those.
-fn last_commits(
-    repo: &Repo,
-    commit: Oid,
-    candidates: &[Vec<Oid>],
-) -> Result<Vec<Option<LastCommit>>, GitError> {
-    let mut found: Vec<Option<Oid>> =
-        candidates.iter().map(|all| all.first().copied().filter(|_| all.len() == 1)).collect();
-    let mut open: HashMap<Oid, Vec<usize>> = HashMap::new();
-    for (at, all) in candidates.iter().enumerate().filter(|(_, all)| all.len() > 1) {
-        all.iter().for_each(|oid| open.entry(*oid).or_default().push(at));
-    }
-    let mut left = candidates.iter().filter(|all| all.len() > 1).count();
-    if left > 0 {
-        repo.walk_history(commit, |oid| {
-            for at in open.remove(&oid).unwrap_or_default() {
-                if let Some(place @ None) = found.get_mut(at) {
-                    *place = Some(oid);
-                    left -= 1;
-                }
-            }
-            left > 0
-        })?;
-    }
-    let facts = |id: Oid| {
-        let commit = repo.commit(id)?;
-        Ok(LastCommit { id, title: commit.title().to_owned(), time: commit.time })
-    };
-    found.into_iter().map(|id| id.map(facts).transpose()).collect()
 }
 
 /// The tree of a folder and its path as a prefix; `None` when there is no such folder.

@@ -270,19 +270,6 @@ pub async fn objects_elsewhere<L: Includes<See>>(
     read.scan(&sql, &params).await?.iter().map(|row| row.get(0)).collect()
 }
 
-/// Commits that brought what stands at a path now, the latest first: usually there is one.
-pub async fn commits_of_object<L: Includes<See>>(
-    read: &mut Reader,
-    access: &Access<L>,
-    path: &str,
-    object: Oid,
-) -> Result<Vec<Oid>, StoreError> {
-    let sql = "SELECT commit_id FROM git_change WHERE repo_id = $1 AND path = $2 AND object_id = $3 \
-        ORDER BY generation DESC LIMIT 20";
-    let rows = read.all(sql, values![access.repo_id(), path, object]).await?;
-    rows.iter().map(|row| row.get(0)).collect()
-}
-
 /// Ids that one statement asks for.
 const BATCH: usize = 200;
 

@@ -16,6 +16,7 @@ mod error;
 pub mod follows;
 pub mod gate;
 pub mod git;
+pub mod history;
 pub mod jobs;
 pub mod large_files;
 pub mod ledger;

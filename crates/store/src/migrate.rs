@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_social.sql"),
     include_str!("../migrations/0005_storage.sql"),
     include_str!("../migrations/0006_git.sql"),
+    include_str!("../migrations/0007_history.sql"),
 ];
 
 const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {id}, checksum TEXT NOT NULL)";

@@ -302,3 +302,73 @@ async fn a_read_token_reads_differences() {
     reader.get(&format!("{API}/compare/main")).await.expect(200);
     hub.finish().await;
 }
+
+/// Titles of a list of commits.
+async fn titles(client: &Client, rest: &str) -> Vec<String> {
+    let rows = client.get(&format!("{API}/{rest}")).await.expect(200).json();
+    rows.as_array().unwrap().iter().map(|row| row["title"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The title of the last commit of each path of a listing.
+async fn last(client: &Client, rev: &str, path: &str) -> String {
+    let body = json!({ "paths": [path], "expand": true });
+    let reply = client.post(&format!("{API}/paths-info/{rev}"), body).await.expect(200).json();
+    reply[0]["lastCommit"]["title"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn commits_of_a_path_are_those_that_changed_it() {
+    let (hub, ann) = scene().await;
+    titled(&ann, "main", "one", &[put("d/a", "1"), put("b", "1")]).await;
+    titled(&ann, "main", "two", &[put("d/a", "2")]).await;
+    titled(&ann, "main", "three", &[put("b", "2"), put("d/c", "1")]).await;
+    ann.post(&format!("{API}/branch/side"), json!({})).await.expect(200);
+    titled(&ann, "side", "side", &[put("d/a", "side")]).await;
+    titled(&ann, "main", "four", &[delete("d/a")]).await;
+    titled(&ann, "main", "back", &[put("d/a", "2")]).await;
+    assert_eq!(titles(&ann, "commits/main?path=d%2Fa").await, ["back", "four", "two", "one"]);
+    assert_eq!(titles(&ann, "commits/side?path=d/a").await, ["side", "two", "one"]);
+    assert_eq!(titles(&ann, "commits/main?path=d/").await, ["back", "four", "three", "two", "one"]);
+    assert_eq!(titles(&ann, "commits/main?path=b&limit=1").await, ["three"]);
+    let page = ann.get(&format!("{API}/commits/main?path=b&limit=1&expand[]=formatted")).await.expect(200);
+    assert_eq!(page.json()[0]["formatted"]["title"], "three");
+    let next = page.header("link").to_owned();
+    assert!(next.contains("path=b") && next.contains("p=1"), "{next}");
+    let page = ann.get(&format!("{API}/commits/main?path=b&limit=1&p=1")).await.expect(200);
+    assert_eq!((page.json()[0]["title"].as_str(), page.header("link")), (Some("one"), ""));
+    assert_eq!(titles(&ann, "commits/main?path=b&p=18446744073709551615").await, Vec::<String>::new());
+    for bad in ["none", "d%2F..%2Fb", "%00", "%2F%2F%2Fx%2F%2Fy"] {
+        assert_eq!(
+            code(&ann.get(&format!("{API}/commits/main?path={bad}")).await),
+            (404, "EntryNotFound"),
+            "{bad}"
+        );
+    }
+    assert_eq!(last(&ann, "main", "d/a").await, "back");
+    assert_eq!(last(&ann, "main", "d").await, "back");
+    assert_eq!(last(&ann, "side", "d/a").await, "side");
+    assert_eq!(last(&ann, "side", "b").await, "three");
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn the_last_commit_is_right_when_the_same_comes_back_again_and_again() {
+    let (hub, ann) = scene().await;
+    titled(&ann, "main", "start", &[put("f", "0"), put("still", "x")]).await;
+    ann.post(&format!("{API}/branch/old"), json!({})).await.expect(200);
+    // More often than is looked at in one go, and on other branches that are ahead.
+    for n in 0..60 {
+        titled(&ann, "main", &format!("main {n}"), &[put("f", (n % 2).to_string())]).await;
+    }
+    titled(&ann, "old", "old", &[put("f", "1")]).await;
+    for (rev, found) in [("main", "main 59"), ("old", "old")] {
+        assert_eq!(last(&ann, rev, "f").await, found);
+        assert_eq!(last(&ann, rev, "still").await, "start");
+    }
+    let rows = ann.get(&format!("{API}/commits/main?limit=100")).await.json();
+    for (place, row) in rows.as_array().unwrap().iter().enumerate().take(60) {
+        let id = row["id"].as_str().unwrap();
+        assert_eq!(last(&ann, id, "f").await, row["title"].as_str().unwrap(), "{place}");
+    }
+    hub.finish().await;
+}

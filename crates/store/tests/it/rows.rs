@@ -8,7 +8,7 @@ use bastide_store::lfs::{self, Part, Upload};
 use bastide_store::permit::Write;
 use bastide_store::refs::{self, Target};
 use bastide_store::repos::{self, MetadataRow};
-use bastide_store::{Db, gate, git, lists, xet};
+use bastide_store::{Db, gate, git, history, lists, xet};
 
 use crate::suite::{NOW, add_file, event, oid, repo, send_xorb, user};
 
@@ -136,7 +136,8 @@ pub async fn a_copied_history_is_the_copys_own(db: &Db) {
     let mut read = db.read().await.unwrap();
     assert!(git::has_commit(&mut read, &to, oid(1)).await.unwrap());
     assert!(!git::has_commit(&mut read, &to, Oid::from_bytes([7; 20])).await.unwrap());
-    assert_eq!(git::commits_of_object(&mut read, &to, "a", oid(3)).await.unwrap(), [oid(1)]);
+    let found = history::bringers(&mut read, &to, 0, &[("a", oid(3))]).await.unwrap();
+    assert_eq!((found.len(), found[0].change.commit), (1, oid(1)));
     assert_eq!(git::packs(&mut read, &to).await.unwrap().len(), 1);
     let names: Vec<_> =
         refs::list(&mut read, &to).await.unwrap().into_iter().map(|found| found.name).collect();

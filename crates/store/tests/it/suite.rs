@@ -22,7 +22,7 @@ use bastide_store::reads::{self, ReadRow};
 use bastide_store::refs::{self, Target};
 use bastide_store::repos::{self, MetadataRow, NewRepo};
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
-use bastide_store::{Db, StoreError, collect, gate, git, ledger, lfs, lists, related, search};
+use bastide_store::{Db, StoreError, collect, gate, git, history, ledger, lfs, lists, related, search};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -482,11 +482,34 @@ pub async fn packs_commits_and_short_ids(db: &Db) {
     assert_eq!(git::pack_count(&mut tx, &access).await.unwrap(), 1);
     tx.commit(event()).await.unwrap();
     let mut read = db.read().await.unwrap();
-    assert_eq!(
-        git::commits_of_object(&mut read, &access, "b", oid(7)).await.unwrap(),
-        [oid(0x12), oid(0x11)]
-    );
-    assert_eq!(git::commits_of_object(&mut read, &access, "a", oid(0x11)).await.unwrap(), [oid(0x11)]);
+    let wanted = [("a", oid(0x11)), ("b", oid(7)), ("none", oid(7))];
+    let found = history::bringers(&mut read, &access, 1, &wanted).await.unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|found| (found.path.as_str(), found.change.commit, found.change.generation))
+        .collect();
+    assert_eq!(found, [("a", oid(0x11), 0), ("b", oid(0x12), 1), ("b", oid(0x11), 0)]);
+    assert_eq!(history::bringers(&mut read, &access, 0, &wanted).await.unwrap().len(), 2);
+    assert_eq!(history::generation(&mut read, &access, oid(0x12)).await.unwrap(), Some(1));
+    assert_eq!(history::generation(&mut read, &access, oid(0x13)).await.unwrap(), None);
+    assert_eq!(history::commits_up_to(&mut read, &access, 0).await.unwrap(), 1);
+    let lineage = history::lineage(&mut read, &access, -1, 1).await.unwrap();
+    assert_eq!(lineage, [(oid(0x12), vec![oid(0x11)]), (oid(0x11), vec![])]);
+    let start = (i64::MAX, oid(0xff));
+    let page = history::changes_of_path(&mut read, &access, "b", start, 1).await.unwrap();
+    assert_eq!((page.len(), page[0].commit, page[0].is_merge), (1, oid(0x12), false));
+    let place = (page[0].generation, page[0].commit);
+    let next = history::changes_of_path(&mut read, &access, "b", place, 5).await.unwrap();
+    assert_eq!((next.len(), next[0].commit), (1, oid(0x11)));
+    let more = history::bringers_of(&mut read, &access, ("b", oid(7)), place, 5).await.unwrap();
+    assert_eq!(more, next);
+    let heads = history::headlines(&mut read, &access, &[oid(0x11)]).await.unwrap();
+    assert_eq!((heads.len(), heads[0].title.as_str()), (1, "t"));
+    // Many paths are asked for in several statements.
+    let names: Vec<String> = (0..250).map(|n| format!("f{n}")).collect();
+    let mut many: Vec<(&str, Oid)> = names.iter().map(|name| (name.as_str(), oid(7))).collect();
+    many.push(("b", oid(7)));
+    assert_eq!(history::bringers(&mut read, &access, 1, &many).await.unwrap().len(), 2);
     let range = |text: &str| {
         let from: Oid = format!("{text:0<40}").parse().unwrap();
         let to: Oid = format!("{text:f<40}").parse().unwrap();

@@ -102,6 +102,9 @@ struct Span {
     lines: u32,
 }
 
+/// The file as a parent has it: the commit, the name there, the entry.
+type Origin = (Oid, String, Entry);
+
 /// A version of the file that may have brought lines.
 struct Suspect {
     oid: Oid,
@@ -198,11 +201,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The file in each parent that has it, by its name, else by the name that it had there.
-    fn origins(
-        &mut self,
-        commit: &Commit,
-        path: &str,
-    ) -> Result<(Vec<(Oid, String, Entry)>, bool), GitError> {
+    fn origins(&mut self, commit: &Commit, path: &str) -> Result<(Vec<Origin>, bool), GitError> {
         let (mut found, mut without, mut exact) = (Vec::new(), Vec::new(), true);
         let Ok(parsed) = path.parse::<EntryPath>() else { return Ok((found, false)) };
         for parent in &commit.parents {

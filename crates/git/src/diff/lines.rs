@@ -55,6 +55,9 @@ pub struct TextDiff {
     pub hunks: Vec<Hunk>,
 }
 
+/// Lines of the old text, and those of the new one that are there instead.
+pub(crate) type Replaced = (Range<u32>, Range<u32>);
+
 /// The lines of a text, with their ends.
 pub(crate) fn split(text: &Bytes) -> Vec<Bytes> {
     text.split_inclusive(|byte| *byte == b'\n').map(|line| text.slice_ref(line)).collect()
@@ -70,7 +73,7 @@ pub(crate) fn cost(old: &[Bytes], new: &[Bytes]) -> usize {
 }
 
 /// Lines that were replaced by others, in order.
-pub(crate) fn changed_ranges(old: &[Bytes], new: &[Bytes]) -> Vec<(Range<u32>, Range<u32>)> {
+pub(crate) fn changed_ranges(old: &[Bytes], new: &[Bytes]) -> Vec<Replaced> {
     let mut input: InternedInput<&[u8]> = InternedInput::default();
     input.update_before(old.iter().map(AsRef::as_ref));
     input.update_after(new.iter().map(AsRef::as_ref));
@@ -81,7 +84,7 @@ pub(crate) fn changed_ranges(old: &[Bytes], new: &[Bytes]) -> Vec<(Range<u32>, R
 
 pub(super) fn diff_lines(old: &[Bytes], new: &[Bytes]) -> TextDiff {
     let changes = changed_ranges(old, new);
-    let count = |range: fn(&(Range<u32>, Range<u32>)) -> &Range<u32>| {
+    let count = |range: fn(&Replaced) -> &Range<u32>| {
         changes
             .iter()
             .map(|change| range(change).len())
@@ -94,7 +97,7 @@ pub(super) fn diff_lines(old: &[Bytes], new: &[Bytes]) -> TextDiff {
 }
 
 /// Changes whose contexts touch are one hunk.
-fn groups(changes: &[(Range<u32>, Range<u32>)]) -> Vec<&[(Range<u32>, Range<u32>)]> {
+fn groups(changes: &[Replaced]) -> Vec<&[Replaced]> {
     changes.chunk_by(|one, two| two.0.start - one.0.end <= 2 * CONTEXT_LINES).collect()
 }
 
@@ -107,7 +110,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn hunk(&mut self, changes: &[(Range<u32>, Range<u32>)]) -> Hunk {
+    fn hunk(&mut self, changes: &[Replaced]) -> Hunk {
         let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return empty_hunk() };
         let before = CONTEXT_LINES.min(first.0.start).min(first.1.start);
         let length = |lines: &[Bytes]| u32::try_from(lines.len()).unwrap_or(u32::MAX);

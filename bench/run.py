@@ -2,11 +2,11 @@
 
     python3 bench/run.py [--mib 1024] [--repos 0] [name ...]
 
-Names: download, lfs, xet, requests, lists, commits, growth; all of them by default, `growth` only with `--repos`, which
+Names: download, lfs, xet, requests, lists, commits, git, growth; all of them by default, `growth` only with `--repos`, which
 fills the database first: it compares a hub with 1,000 repositories and that one, in turn. The targets beside the figures
 are those for the full size (`--mib 1024`, and `--repos 1000000` for lists and growth). The end is 1 when one is missed.
 
-Needs the release build, nginx, apache2-utils and curl (Debian), and 20 times `--mib` of disk. Makes the Python
+Needs the release build, nginx, fcgiwrap, apache2-utils, curl and git (Debian), and 20 times `--mib` of disk. Makes the Python
 environment of the newest client under .cache when `./test clients` has not.
 """
 
@@ -38,6 +38,7 @@ LOAD = 30_000
 PACKAGES = ("huggingface_hub==2.4.0", "hf_xet==1.8.0")
 LIST_SAMPLES = 300
 LFS_AT_ONCE = 8
+GIT_FILES, GIT_COMMITS, GIT_ROUNDS, GIT_PUSHES = 10_000, 2_000, 5, 15
 
 
 class Target(NamedTuple):
@@ -428,13 +429,120 @@ def bench_commits(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) 
     report("500 commits in a row", figure, Target(last / first, "<=", 1.3))
 
 
+class HttpBackend:
+    """Stock git behind nginx: git-http-backend by fcgiwrap, as its manual has it."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.root = folder / "http-backend"
+        self.root.mkdir()
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        socket_path = folder / "fcgi.sock"
+        (folder / "backend.conf").write_text(f"""
+        worker_processes 2; daemon off; error_log {folder}/backend.err; pid {folder}/backend.pid; user root;
+        events {{ worker_connections 512; }}
+        http {{ access_log off; client_max_body_size 0;
+          client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
+          uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+          server {{ listen 127.0.0.1:{port}; location / {{
+            fastcgi_pass unix:{socket_path}; fastcgi_buffering off; fastcgi_request_buffering off;
+            fastcgi_param SCRIPT_FILENAME /usr/lib/git-core/git-http-backend; fastcgi_param PATH_INFO $uri;
+            fastcgi_param GIT_PROJECT_ROOT {self.root}; fastcgi_param GIT_HTTP_EXPORT_ALL 1;
+            fastcgi_param HTTP_GIT_PROTOCOL $http_git_protocol; fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding;
+            fastcgi_param QUERY_STRING $query_string; fastcgi_param REQUEST_METHOD $request_method;
+            fastcgi_param CONTENT_TYPE $content_type; fastcgi_param CONTENT_LENGTH $content_length;
+            fastcgi_param REMOTE_USER ann; fastcgi_param HOME {folder}; }} }} }}""")
+        self.processes = [
+            subprocess.Popen(["fcgiwrap", "-c", "4", "-s", f"unix:{socket_path}"]),
+            subprocess.Popen(["nginx", "-c", str(folder / "backend.conf")]),
+        ]
+        time.sleep(0.5)
+
+    def repository(self, name: str) -> str:
+        git("init", "-q", "--bare", self.root / name)
+        git("config", "http.receivepack", "true", at=self.root / name)
+        return f"{self.url}/{name}"
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.terminate()
+
+
+def git(*words: object, at: pathlib.Path | None = None, given: str | None = None) -> float:
+    """Runs git, without anybody's settings; the seconds that it took."""
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
+    started = time.monotonic()
+    subprocess.run(["git", "-c", "safe.directory=*", *map(str, words)], cwd=at, env=environment, input=given, text=True, check=True)
+    return time.monotonic() - started
+
+
+def git_history(commits: int) -> str:
+    """For `git fast-import`: many files in folders, then small changes; the same every time."""
+    dice = random.Random(1)
+    words = [f"{dice.randrange(1 << 40):x}" for _ in range(5000)]
+
+    def file(number: int) -> str:
+        text = "\n".join(" ".join(dice.choices(words, k=8)) for _ in range(dice.randrange(2, 20)))
+        return f"M 100644 inline folder-{number % 100:02}/file-{number:05}.txt\ndata {len(text)}\n{text}\n"
+
+    lines = []
+    for number in range(commits):
+        changed = range(GIT_FILES) if number == 0 else dice.sample(range(GIT_FILES), 3)
+        person = f"committer Ann <ann@example.org> {1_700_000_000 + number * 60} +0000"
+        lines.append(f"commit refs/heads/main\n{person}\ndata 6\nchange\n" + "".join(map(file, changed)))
+    return "".join(lines)
+
+
+def small_commit(at: pathlib.Path, number: int) -> None:
+    text = f"small change {number}\n"
+    git("fast-import", "--quiet", at=at, given=f"commit refs/heads/main\ncommitter Ann <ann@example.org> {1_800_000_000 + number} +0000\n"
+        f"data 5\nsmall\nfrom refs/heads/main^0\nM 100644 inline folder-07/small.txt\ndata {len(text)}\n{text}\n")
+
+
+def bench_git(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
+    source = folder / "source.git"
+    git("init", "-q", "--bare", "-b", "main", source)
+    git("fast-import", "--quiet", at=source, given=git_history(GIT_COMMITS))
+    git("repack", "-adq", "--depth=50", "--window=10", at=source)
+    backend = HttpBackend(folder)
+    host = server.url.removeprefix("http://")
+    try:
+        pushes: tuple[list[float], list[float]] = [], []
+        for turn in range(3):
+            theirs = backend.repository(f"git-{turn}.git")
+            ours = f"http://ann:{server.token}@{host}/{create(server, f'git-{turn}')}"
+            for times, url in zip(pushes, (ours, theirs)):
+                times.append(git("push", "-q", "--force", url, "main", at=source))
+        rate = median(pushes[1]) / median(pushes[0])
+        figure = f"{median(pushes[0]):.2f} s, http-backend {median(pushes[1]):.2f} s: {rate:.2f} of its speed"
+        report(f"push of {GIT_COMMITS:,} commits and {GIT_FILES:,} files", figure, Target(rate, ">=", 0.8))
+        clones: tuple[list[float], list[float]] = [], []
+        for turn in range(GIT_ROUNDS):
+            for times, url in zip(clones, (ours, theirs)):
+                times.append(git("clone", "-q", "--bare", url, folder / "clone.git"))
+                git("fsck", "--connectivity-only", "--no-dangling", at=folder / "clone.git")
+                subprocess.run(["rm", "-rf", folder / "clone.git"], check=True)
+        rate = median(clones[1]) / median(clones[0])
+        figure = f"{median(clones[0]):.2f} s, http-backend {median(clones[1]):.2f} s: {rate:.2f} of its speed"
+        report("clone of it", figure, Target(rate, ">=", 0.8))
+        small: tuple[list[float], list[float]] = [], []
+        for number in range(GIT_PUSHES):
+            small_commit(source, number)
+            for times, url in zip(small, (ours, theirs)):
+                times.append(git("push", "-q", url, "main", at=source) * 1000)
+        more = median(small[0]) - median(small[1])
+        figure = f"{median(small[0]):.0f} ms, http-backend {median(small[1]):.0f} ms"
+        report("push of one small commit to it", figure, Target(more, "<=", 150, " ms more"))
+    finally:
+        backend.stop()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--repos", type=int, default=0)
     parser.add_argument("names", nargs="*", help="what to measure [default: all]")
     options = parser.parse_args()
-    names = options.names or ["download", "lfs", "requests", "lists", "commits", "xet"]
+    names = options.names or ["download", "lfs", "requests", "lists", "commits", "git", "xet"]
     if options.repos and not options.names:
         names.append("growth")
     client_environment()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pathlib
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -304,6 +307,173 @@ def test_a_renamed_repository_is_found_and_its_new_name_told(api, git, filled):
     assert git("rev-parse", "HEAD", at=shouted) == later
 
 
+# -- journeys ---------------------------------------------------------------------------------------------------
+
+
+def write(folder: pathlib.Path, git: Git, message: str, **files: str) -> str:
+    for name, text in files.items():
+        (folder / f"{name}.txt").write_text(text)
+    git("add", "-A", at=folder)
+    git("commit", "-q", "-m", message, at=folder)
+    return git("rev-parse", "HEAD", at=folder)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_two_people_take_turns(api, git, filled, protocol):
+    repo, _ = filled
+    git("config", "--global", "protocol.version", protocol)
+    one, two = git.clone(repo, name="one"), git.clone(repo, name="two")
+    first = write(one, git, "From one", one="1")
+    git("push", "-q", at=one)
+    assert api.list_repo_commits(repo)[0].commit_id == first
+    write(two, git, "From two", two="2")
+    assert "fetch first" in git.fails("push", at=two)
+    git("pull", "-q", "--rebase", at=two)
+    git("push", "-q", at=two)
+    git("pull", "-q", at=one)
+    assert files_of(one) == files_of(two) and {"one.txt", "two.txt"} <= files_of(one).keys()
+    by_api = commit(api, repo, {"three.txt": b"3"})
+    git("pull", "-q", at=one)
+    assert git("rev-parse", "HEAD", at=one) == by_api and tree_of(git, one) == expected(api, repo)
+
+
+def test_branches_and_tags_of_ones_own(api, git, filled):
+    repo, commits = filled
+    one, two = git.clone(repo, name="one"), git.clone(repo, name="two")
+    git("checkout", "-q", "-b", "feature/a", at=one)
+    write(one, git, "A feature", feature="x")
+    git("tag", "light", at=one)
+    git("tag", "-a", "v1", "-m", "The first", at=one)
+    git("push", "-q", "origin", "feature/a", "light", "v1", at=one)
+    refs = api.list_repo_refs(repo)
+    tip = git("rev-parse", "HEAD", at=one)
+    assert {ref.name: ref.target_commit for ref in refs.tags} == {"light": tip, "v1": tip}
+    git("fetch", "-q", "--tags", at=two)
+    assert git("cat-file", "-t", "v1", at=two) == "tag" and git("rev-parse", "origin/feature/a", at=two) == tip
+    # A history that is written anew, which the other one follows.
+    git("commit", "-q", "--amend", "-m", "A better feature", at=one)
+    assert "rejected" in git.fails("push", "origin", "feature/a", at=one)
+    git("push", "-q", "--force-with-lease", "origin", "feature/a", at=one)
+    git("fetch", "-q", at=two)
+    assert git("rev-parse", "origin/feature/a", at=two) == git("rev-parse", "HEAD", at=one) != tip
+    git("push", "-q", "origin", "--delete", "feature/a", "light", at=one)
+    git("fetch", "-q", "--prune", at=two)
+    assert git("branch", "-r", "--list", "origin/feature/*", at=two) == ""
+    assert [ref.name for ref in api.list_repo_refs(repo).branches] == ["main"]
+    assert "Cannot delete refs/heads/main" in git.fails("push", "origin", "--delete", "main", at=one)
+    assert git("rev-parse", "origin/main", at=two) == commits[-1]
+
+
+@pytest.mark.parametrize("depth", [["--depth=1"], ["--filter=blob:none"], ["--filter=tree:0"]])
+def test_a_push_from_a_clone_that_has_not_all(api, git, filled, depth):
+    repo, _ = filled
+    folder = git.clone(repo, *depth)
+    new = write(folder, git, "From little", little="1")
+    git("push", "-q", at=folder)
+    assert api.list_repo_commits(repo)[0].commit_id == new and "little.txt" in expected(api, repo)
+    git("fsck", "--strict", at=git.clone(repo, name="whole"))
+
+
+def test_a_repository_that_was_elsewhere(api, git):
+    repo = f"ann/moved-in-{next(COUNTER)}"
+    api.create_repo(repo, exist_ok=True)
+    elsewhere = git.home / "elsewhere"
+    git("init", "-q", elsewhere)
+    for number in range(40):
+        write(elsewhere, git, f"Change {number}", **{f"file{number % 7}": str(number)})
+    git("push", "-q", "--force", git.url(repo), "main", at=elsewhere)
+    folder = git.clone(repo)
+    assert git("rev-list", "HEAD", at=folder) == git("rev-list", "HEAD", at=elsewhere)
+    assert tree_of(git, folder) == tree_of(git, elsewhere) == expected(api, repo)
+
+
+def test_a_pull_request_from_git(api, bob, git, filled, server, tmp_path):
+    repo, _ = filled
+    pull = bob.create_commit(repo, [CommitOperationAdd("theirs.txt", b"1")], commit_message="Propose", create_pr=True)
+    number = pull.pr_num
+    folder = git.clone(repo)
+    git("fetch", "-q", "origin", f"refs/pr/{number}:pr", at=folder)
+    assert git("rev-parse", "pr", at=folder) == pull.oid and git("show", "pr:theirs.txt", at=folder) == "1"
+    # Its author goes on with git.
+    other = Git(tmp_path / "bob", server, bob.token)
+    theirs = other.clone(repo)
+    other("fetch", "-q", "origin", f"refs/pr/{number}:pr", at=theirs)
+    other("checkout", "-q", "pr", at=theirs)
+    more = write(theirs, other, "More", theirs="2")
+    other("push", "-q", "origin", f"pr:refs/pr/{number}", at=theirs)
+    other.fails("push", "origin", "pr:main", at=theirs)
+    git("fetch", "-q", "origin", f"+refs/pr/{number}:pr", at=folder)
+    assert git("rev-parse", "pr", at=folder) == more
+    api.merge_pull_request(repo, number)
+    git("pull", "-q", at=folder)
+    assert (folder / "theirs.txt").read_text() == "2"
+
+
+def test_a_token_that_hf_has_stored(api, nobody, server):
+    repo = f"ann/private-{next(COUNTER)}"
+    api.create_repo(repo, private=True)
+    nobody("config", "--global", "credential.helper", "store")
+    login = f"import huggingface_hub as h; h.login(token={server.token!r}, add_to_git_credential=True)"
+    environment = {**nobody.environment, "HF_ENDPOINT": server.url, "HF_HOME": str(nobody.home / "hf")}
+    subprocess.run([sys.executable, "-c", login], env=environment, check=True, capture_output=True)
+    nobody.clone(repo)
+
+
+# -- large files --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lfs(git):
+    if git.run("lfs", "version").returncode != 0:
+        pytest.skip("git-lfs is not installed")
+    git("lfs", "install", "--skip-repo")
+    return git
+
+
+def test_large_files_by_git_and_by_hf(api, lfs, filled, tmp_path):
+    repo, _ = filled
+    one, two = lfs.clone(repo, name="one"), lfs.clone(repo, name="two")
+    lfs("lfs", "track", "*.weights", at=one)
+    data = os.urandom(11 * 1024 * 1024)
+    (one / "model.weights").write_bytes(data)
+    (one / "small.weights").write_bytes(b"small")
+    lfs("add", "-A", at=one)
+    lfs("commit", "-q", "-m", "Weights", at=one)
+    lfs("push", "-q", at=one)
+    lfs("pull", "-q", at=two)
+    assert (two / "model.weights").read_bytes() == data and (two / "small.weights").read_bytes() == b"small"
+    path = hub.hf_hub_download(repo, "model.weights", cache_dir=tmp_path / "cache")
+    assert pathlib.Path(path).read_bytes() == data
+    info = {file.rfilename: file for file in api.model_info(repo, files_metadata=True).siblings}
+    assert info["model.weights"].lfs["sha256"] == hashlib.sha256(data).hexdigest()
+    # The other way round, and a change of a part.
+    changed = data[:5_000_000] + b"changed" + data[5_000_000:]
+    api.upload_file(path_or_fileobj=changed, path_in_repo="model.weights", repo_id=repo)
+    lfs("pull", "-q", at=one)
+    assert (one / "model.weights").read_bytes() == changed
+    assert lfs("status", "--porcelain", at=one) == ""
+    pointers = lfs.home / "pointers"
+    lfs("clone", "-q", lfs.url(repo), pointers, GIT_LFS_SKIP_SMUDGE="1")
+    assert (pointers / "model.weights").read_bytes().startswith(b"version https://git-lfs.github.com/spec/v1")
+    lfs("lfs", "pull", at=pointers)
+    assert (pointers / "model.weights").read_bytes() == changed
+    lfs("lfs", "fsck", at=pointers)
+    assert lfs("lfs", "fetch", "--all", at=pointers) is not None
+
+
+def test_a_file_that_is_too_large_becomes_a_large_one(api, lfs, filled):
+    repo, _ = filled
+    folder = lfs.clone(repo)
+    (folder / "big.txt").write_bytes(os.urandom(6_000_000).hex().encode())
+    lfs("add", "-A", at=folder)
+    lfs("commit", "-q", "-m", "Big", at=folder)
+    said = lfs.fails("push", at=folder)
+    assert "big.txt" in said and "git lfs migrate import" in said
+    lfs("lfs", "migrate", "import", "--yes", "--include=big.txt", "--include-ref=main", "--exclude-ref=origin/main", at=folder)
+    lfs("push", "-q", at=folder)
+    assert (lfs.clone(repo, name="again") / "big.txt").stat().st_size == 12_000_000
+
+
 # -- what is not served -------------------------------------------------------------------------------------------
 
 
@@ -322,7 +492,6 @@ def test_answers_are_not_kept_by_anybody(server, filled):
 
 
 def test_a_clone_that_is_broken_off_leaves_nothing_running(api, git, server):
-    import os
     import signal
     import time
 

@@ -25,6 +25,7 @@ const GC_GRACE_SECONDS: RangeInclusive<i64> = 3600..=365 * 86_400;
 
 /// A browser or a client takes several at a time.
 const CONNECTIONS: RangeInclusive<usize> = 16..=1_000_000;
+const GIT_PROCESSES: RangeInclusive<usize> = 1..=10_000;
 
 /// Where the hub's state is: every command takes these.
 #[derive(Debug, Clone, Args)]
@@ -82,6 +83,8 @@ pub struct File {
     pub proposals_open: Option<u64>,
     /// pull requests that a user may open in a day where it has no right to write
     pub proposals_per_day: Option<u64>,
+    /// programs of git that may serve clones and fetches at the same time; others wait, and get 503 after 30 s
+    pub git_processes: Option<usize>,
     /// connections at the same time, and at most half of the files that may be open; at least 16
     pub max_connections: Option<usize>,
 }
@@ -112,6 +115,9 @@ impl File {
         }
         // None at all is a choice, too.
         hub.proposal_bytes = self.proposal_bytes.unwrap_or(hub.proposal_bytes);
+        if let Some(processes) = self.git_processes {
+            hub.git_processes = in_range("git_processes", processes, &GIT_PROCESSES)?;
+        }
         hub.proposals_open = self.proposals_open.unwrap_or(hub.proposals_open);
         hub.proposals_per_day = self.proposals_per_day.unwrap_or(hub.proposals_per_day);
         Ok(())
@@ -281,7 +287,7 @@ mod tests {
         let source = include_str!("config.rs");
         let body = source.split("pub struct File {").nth(1).unwrap().split("\n}").next().unwrap();
         let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines.len(), 24, "one line of comment for each key");
+        assert_eq!(lines.len(), 26, "one line of comment for each key");
         for pair in lines.chunks(2) {
             let (comment, key) = (pair[0].trim_start_matches("/// "), pair[1].trim_start_matches("pub "));
             let row = format!("| `{}` |", key.split(':').next().unwrap());

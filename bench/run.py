@@ -470,8 +470,9 @@ class HttpBackend:
 def git(*words: object, at: pathlib.Path | None = None, given: str | None = None) -> float:
     """Runs git, without anybody's settings; the seconds that it took."""
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
+    command = ["git", "-c", "safe.directory=*", *map(str, words)]
     started = time.monotonic()
-    subprocess.run(["git", "-c", "safe.directory=*", *map(str, words)], cwd=at, env=environment, input=given, text=True, check=True)
+    subprocess.run(command, cwd=at, env=environment, input=given, text=True, check=True)
     return time.monotonic() - started
 
 
@@ -494,8 +495,9 @@ def git_history(commits: int) -> str:
 
 def small_commit(at: pathlib.Path, number: int) -> None:
     text = f"small change {number}\n"
-    git("fast-import", "--quiet", at=at, given=f"commit refs/heads/main\ncommitter Ann <ann@example.org> {1_800_000_000 + number} +0000\n"
-        f"data 5\nsmall\nfrom refs/heads/main^0\nM 100644 inline folder-07/small.txt\ndata {len(text)}\n{text}\n")
+    head = f"commit refs/heads/main\ncommitter Ann <ann@example.org> {1_800_000_000 + number} +0000\ndata 5\nsmall\n"
+    change = f"from refs/heads/main^0\nM 100644 inline folder-07/small.txt\ndata {len(text)}\n{text}\n"
+    git("fast-import", "--quiet", at=at, given=head + change)
 
 
 def bench_git(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:

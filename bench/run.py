@@ -337,6 +337,7 @@ def bench_requests(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int)
         figure = f"{rate / theirs:.2f} of nginx ({rate:.0f}/s), {used * 1e6:.0f} us CPU, p50 {p50:.2f} ms, p99 {p99:.2f} ms"
         report(name, figure, Target(rate / theirs, ">=", 0.25), Target(used * 1e6, "<=", 100, " us"))
     measure_discussions(server, repo)
+    measure_social(server, repo)
 
 
 def measure_discussions(server: Server, repo: str) -> None:
@@ -347,6 +348,26 @@ def measure_discussions(server: Server, repo: str) -> None:
     for n in range(10):
         call(server, f"{api}/1/comment", {"comment": f"comment {n}: " + "words " * 30})
     for name, where in (("list of 20 discussions", api), ("a discussion with 11 comments", f"{api}/1")):
+        pairs = [[load(server.url + url, server.token)[1] for url in (f"/api/models/{repo}", where)] for _ in range(5)]
+        info, own = (sorted(times)[2] for times in zip(*pairs))
+        figure = f"p50 {own:.2f} ms, {own / info:.2f} of GET /api/models/{{id}} ({info:.2f} ms)"
+        report(name, figure, Target(own / info, "<=", 1.5))
+
+
+def measure_social(server: Server, repo: str) -> None:
+    """An overview, likes and a collection, in turn with information about a repository."""
+    slug = call(server, "/api/collections", {"title": "measured"})["slug"]
+    collection = f"/api/collections/{slug}"
+    for n in range(20):
+        item = create(server, f"item-{n}")
+        call(server, f"{collection}/items", {"item": {"id": item, "type": "model"}, "note": f"number {n}"})
+        call(server, f"/api/models/{item}/like", {})
+    wheres = (
+        ("overview of a user", "/api/users/ann/overview"),
+        ("who likes a repository", "/api/models/ann/item-0/likers"),
+        ("a collection with 20 items", collection),
+    )
+    for name, where in wheres:
         pairs = [[load(server.url + url, server.token)[1] for url in (f"/api/models/{repo}", where)] for _ in range(5)]
         info, own = (sorted(times)[2] for times in zip(*pairs))
         figure = f"p50 {own:.2f} ms, {own / info:.2f} of GET /api/models/{{id}} ({info:.2f} ms)"

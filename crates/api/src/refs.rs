@@ -7,7 +7,7 @@ use bastide_core::RefName;
 use bastide_hub::access::{See, Write};
 use bastide_hub::history::{BranchStart, CommitItem};
 use bastide_hub::{Hub, Problem, Ref};
-use http::{Method, Uri, header};
+use http::{HeaderName, Method, Uri, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ use crate::commit::target;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute};
 use crate::routes::Routes;
 
+const X_TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 /// Commits of a page when nobody says, and at most.
 const COMMITS: u64 = 50;
 const MAX_COMMITS: usize = 1000;
@@ -122,8 +123,12 @@ async fn commits(
     let limit = query.number("limit")?.unwrap_or(COMMITS);
     let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let limit = number(limit).clamp(1, MAX_COMMITS);
+    let mut total = None;
     let (items, more) = match query.get("path").map(|path| path.trim_matches('/')) {
-        None | Some("") => hub.list_commits(&access, start, number(page), limit).await?,
+        None | Some("") => {
+            total = hub.count_commits(&access, start).await?;
+            hub.list_commits(&access, start, number(page), limit).await?
+        }
         Some(path) => {
             let missing =
                 |_| Problem::EntryNotFound { message: "Entry not found".into(), commit: Some(start) };
@@ -135,6 +140,9 @@ async fn commits(
     let formatted = query.all("expand").any(|field| field == "formatted");
     let rows: Value = items.iter().map(|item| commit_json(item, formatted)).collect();
     let mut response = Json(rows).into_response();
+    if let Some(total) = total {
+        response.headers_mut().insert(X_TOTAL_COUNT, total.into());
+    }
     if more {
         let next = page_link(hub.url(&caller.context), &uri.0, &query, page.saturating_add(1));
         response.headers_mut().insert(header::LINK, next);

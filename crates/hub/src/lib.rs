@@ -10,6 +10,7 @@ mod ancestry;
 pub mod auth;
 pub mod claim;
 pub mod collections;
+mod commit_count;
 pub mod commits;
 pub mod content;
 pub mod copies;

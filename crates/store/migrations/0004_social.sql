@@ -70,3 +70,6 @@ CREATE TABLE collection_item (
 CREATE INDEX collection_item_by_position ON collection_item (collection_id, position, id);
 CREATE UNIQUE INDEX collection_item_by_repo ON collection_item (repo_id, collection_id);
 CREATE UNIQUE INDEX collection_item_by_inner ON collection_item (inner_id, collection_id);
+
+-- Merges: a history without one is a chain, and as long as its head's generation says.
+CREATE INDEX git_commit_merges ON git_commit (repo_id, generation) WHERE length(parents) > 20;

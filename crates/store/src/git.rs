@@ -225,6 +225,19 @@ pub async fn generations<L: Includes<See>>(
     Ok(found)
 }
 
+/// How many commits lead to this one, itself among them, where none of them is a merge.
+pub async fn chain_length<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    commit: Oid,
+) -> Result<Option<u64>, StoreError> {
+    // One parent's id has 20 bytes. A merge beside the chain makes it uncertain, which does no harm.
+    let sql = "SELECT c.generation + 1 FROM git_commit c WHERE c.repo_id = $1 AND c.commit_id = $2 \
+        AND NOT EXISTS (SELECT 1 FROM git_commit m WHERE m.repo_id = $1 AND m.generation <= c.generation \
+        AND length(m.parents) > 20)";
+    read.one(sql, values![access.repo_id(), commit]).await?.map(|row| row.get(0)).transpose()
+}
+
 async fn next_generation(tx: &mut WriteTx, repo: RepoId, parents: &[Oid]) -> Result<i64, StoreError> {
     let mut generation = 0;
     for parent in parents {

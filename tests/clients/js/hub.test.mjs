@@ -125,6 +125,8 @@ test("small files, a commit with deletions, and lists of them", async () => {
   assert.deepEqual(await paths({ recursive: true }), [".gitattributes"]);
   const commits = await collect(hub.listCommits({ ...ann, repo, batchSize: 2 }));
   assert.equal(commits.length, 6);
+  assert.equal(await hub.countCommits({ ...ann, repo }), 6);
+  assert.equal(await hub.countCommits({ ...ann, repo, revision: one.commit.oid }), 2);
   assert.equal(commits[2].title, "One in, two out");
   assert.equal(commits[2].authors[0].username, "ann");
   await refused(hub.uploadFile({ ...bob, repo, file: { path: "x", content: new Blob(["x"]) } }), 403);
@@ -221,6 +223,27 @@ test("branches", async () => {
   await hub.deleteBranch({ ...ann, repo, branch: "feature/x" });
   await refused(hub.deleteBranch({ ...ann, repo, branch: "feature/x" }), 404);
   await refused(hub.createBranch({ ...bob, repo, branch: "y" }), 403);
+});
+
+test("a stranger opens a pull request", async () => {
+  const repo = await newRepo();
+  await hub.uploadFile({ ...ann, repo, file: { path: "a.txt", content: new Blob(["one"]) } });
+  const data = randomBytes(500_000);
+  for (const useXet of [true, false]) {
+    const files = [
+      { path: "a.txt", content: new Blob(["two"]) },
+      { path: `w-${useXet}.bin`, content: new Blob([data]) },
+    ];
+    const made = await hub.uploadFiles({ ...bob, repo, files, commitTitle: "Mine", isPullRequest: true, useXet });
+    const number = Number(made.pullRequestUrl.split("/").at(-1));
+    assert.ok(made.pullRequestUrl.startsWith(`${hubUrl}/${repo.name}/discussions/`), made.pullRequestUrl);
+    const revision = `refs/pr/${number}`;
+    const found = await hub.downloadFile({ ...ann, repo, path: `w-${useXet}.bin`, revision });
+    assert.equal(sha256(await bytesOf(found)), sha256(data));
+    const listed = await collect(hub.listFiles({ ...bob, repo, revision }));
+    assert.ok(listed.some((file) => file.path === `w-${useXet}.bin`));
+    assert.equal(await (await hub.downloadFile({ ...ann, repo, path: "a.txt" })).text(), "one");
+  }
 });
 
 test("lists and information", async () => {

@@ -50,6 +50,33 @@ async fn branches_and_tags() {
 }
 
 #[tokio::test]
+async fn the_number_of_commits_is_told_with_and_without_merges() {
+    let hub = TestHub::open().await;
+    let (ann, bob) = (hub.user("ann").await, hub.user("bob").await);
+    create(&ann, "model", "m").await.expect(200);
+    let counted = async |rev: &str| {
+        let page = ann.get(&format!("/api/models/ann/m/commits/{rev}?limit=100")).await.expect(200);
+        let short = ann.get(&format!("/api/models/ann/m/commits/{rev}?limit=1")).await.expect(200);
+        assert_eq!(page.header("x-total-count"), short.header("x-total-count"));
+        (page.header("x-total-count").parse::<usize>().unwrap(), page.json().as_array().unwrap().len())
+    };
+    assert_eq!(counted("main").await, (1, 1));
+    crate::commit(&ann, "ann/m", &[put("a", "1")]).await.expect(200);
+    assert_eq!(counted("main").await, (2, 2));
+    let header = json!({ "summary": "mine" });
+    crate::commit_with(&bob, "ann/m", "main?create_pr=1", header, &[put("b", "2")]).await.expect(200);
+    crate::commit(&ann, "ann/m", &[put("c", "3")]).await.expect(200);
+    ann.post("/api/models/ann/m/discussions/1/merge", json!({})).await.expect(200);
+    let merged = counted("main").await;
+    assert_eq!(merged.0, merged.1);
+    assert!(merged.0 >= 4, "{merged:?}");
+    // Who may not see the history is not told how long it is.
+    ann.put("/api/models/ann/m/settings", json!({ "private": true })).await.expect(200);
+    assert_eq!(bob.get("/api/models/ann/m/commits/main").await.expect(404).header("x-total-count"), "");
+    hub.finish().await;
+}
+
+#[tokio::test]
 async fn history_pages_last_commits_and_squash() {
     let hub = TestHub::new().await;
     let ann = hub.user("ann").await;

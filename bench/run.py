@@ -338,6 +338,7 @@ def bench_requests(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int)
         report(name, figure, Target(rate / theirs, ">=", 0.25), Target(used * 1e6, "<=", 100, " us"))
     measure_discussions(server, repo)
     measure_social(server, repo)
+    measure_webhooks(server, repo)
 
 
 def measure_discussions(server: Server, repo: str) -> None:
@@ -347,7 +348,20 @@ def measure_discussions(server: Server, repo: str) -> None:
         call(server, api, {"title": f"number {n}", "description": "what happened, and what should have"})
     for n in range(10):
         call(server, f"{api}/1/comment", {"comment": f"comment {n}: " + "words " * 30})
-    for name, where in (("list of 20 discussions", api), ("a discussion with 11 comments", f"{api}/1")):
+    beside_info(server, repo, (("list of 20 discussions", api), ("a discussion with 11 comments", f"{api}/1")))
+
+
+def measure_webhooks(server: Server, repo: str) -> None:
+    api = "/api/settings/webhooks"
+    watched = [{"type": "model", "name": repo}, {"type": "user", "name": repo.split("/")[0]}]
+    for n in range(10):
+        made = call(server, api, {"url": f"https://hooks.example.org/{n}", "watched": watched})
+    one = f"{api}/{made['webhook']['id']}"
+    beside_info(server, repo, (("list of 10 webhooks", api), ("a webhook", one), ("its log", f"{one}/deliveries")))
+
+
+def beside_info(server: Server, repo: str, routes) -> None:
+    for name, where in routes:
         pairs = [[load(server.url + url, server.token)[1] for url in (f"/api/models/{repo}", where)] for _ in range(5)]
         info, own = (sorted(times)[2] for times in zip(*pairs))
         figure = f"p50 {own:.2f} ms, {own / info:.2f} of GET /api/models/{{id}} ({info:.2f} ms)"

@@ -23,6 +23,8 @@ const LFS_MULTIPART_BYTES: RangeInclusive<u64> = 5 * 1024 * 1024..=MAX_FILE_BYTE
 /// away under it.
 const GC_GRACE_SECONDS: RangeInclusive<i64> = 3600..=365 * 86_400;
 
+const WEBHOOK_TRIGGERS: RangeInclusive<i64> = 1..=1_000_000;
+const WEBHOOK_LOG_DAYS: RangeInclusive<i64> = 1..=3650;
 /// A browser or a client takes several at a time.
 const CONNECTIONS: RangeInclusive<usize> = 16..=1_000_000;
 const GIT_PROCESSES: RangeInclusive<usize> = 1..=10_000;
@@ -85,6 +87,12 @@ pub struct File {
     pub proposals_per_day: Option<u64>,
     /// programs of git that may serve clones and fetches at the same time; others wait, and get 503 after 30 s
     pub git_processes: Option<usize>,
+    /// networks and hosts besides the public internet that webhooks may send to, like ["10.1.0.0/16", "ci.lab:8080"]
+    pub webhook_allow: Option<Vec<String>>,
+    /// events that one webhook sends in a day; at least 1
+    pub webhook_daily_triggers: Option<i64>,
+    /// days that the log of a webhook is kept; at least 1
+    pub webhook_log_days: Option<i64>,
     /// connections at the same time, and at most half of the files that may be open; at least 16
     pub max_connections: Option<usize>,
 }
@@ -120,7 +128,19 @@ impl File {
         }
         hub.proposals_open = self.proposals_open.unwrap_or(hub.proposals_open);
         hub.proposals_per_day = self.proposals_per_day.unwrap_or(hub.proposals_per_day);
+        if let Some(triggers) = self.webhook_daily_triggers {
+            hub.webhook_daily_triggers = in_range("webhook_daily_triggers", triggers, &WEBHOOK_TRIGGERS)?;
+        }
+        if let Some(days) = self.webhook_log_days {
+            hub.webhook_log_days = in_range("webhook_log_days", days, &WEBHOOK_LOG_DAYS)?;
+        }
         Ok(())
+    }
+
+    fn webhook_allow(&self) -> anyhow::Result<Vec<bastide_hub::Allowed>> {
+        let entries = self.webhook_allow.as_deref().unwrap_or_default().iter();
+        let parse = |text: &String| bastide_hub::Allowed::parse(text).context("webhook_allow");
+        entries.map(parse).collect()
     }
 }
 
@@ -163,6 +183,7 @@ impl Settings {
         hub.default_visibility =
             serve.default_visibility.or(file.default_visibility).unwrap_or(hub.default_visibility);
         file.apply_numbers(&mut hub)?;
+        hub.webhook_allow = file.webhook_allow()?;
         let database = location.database.clone().or(file.database);
         check_scheme("database", database.as_deref(), &["postgres://", "postgresql://"])?;
         let storage = location.storage.clone().or(file.storage);
@@ -259,6 +280,8 @@ mod tests {
             ("lfs_multipart_bytes = 5242880", "lfs_multipart_bytes = 5242879"),
             ("gc_grace_seconds = 3600", "gc_grace_seconds = 3599"),
             ("max_connections = 16", "max_connections = 15"),
+            ("webhook_daily_triggers = 1", "webhook_daily_triggers = 0"),
+            ("webhook_log_days = 3650", "webhook_log_days = 3651"),
             ("gc_grace_seconds = 31536000", "gc_grace_seconds = 31536001"),
         ] {
             assert!(settings(good).is_ok(), "{good}");
@@ -266,6 +289,14 @@ mod tests {
             let (key, value) = bad.split_once(" = ").unwrap();
             assert!(error.starts_with(&format!("{key} is {value}, but has to be from ")), "{error}");
         }
+    }
+
+    #[test]
+    fn what_webhooks_may_reach_is_parsed_at_the_start() {
+        let good = settings("webhook_allow = ['10.1.0.0/16', 'ci.lab:8080', '[::1]:80']").unwrap();
+        assert_eq!(good.hub.webhook_allow.len(), 3);
+        let error = format!("{:#}", settings("webhook_allow = ['10.1.0.0/99']").unwrap_err());
+        assert!(error.starts_with("webhook_allow: '10.1.0.0/99' is neither"), "{error}");
     }
 
     #[test]
@@ -287,7 +318,7 @@ mod tests {
         let source = include_str!("config.rs");
         let body = source.split("pub struct File {").nth(1).unwrap().split("\n}").next().unwrap();
         let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines.len(), 26, "one line of comment for each key");
+        assert_eq!(lines.len(), 32, "one line of comment for each key");
         for pair in lines.chunks(2) {
             let (comment, key) = (pair[0].trim_start_matches("/// "), pair[1].trim_start_matches("pub "));
             let row = format!("| `{}` |", key.split(':').next().unwrap());

@@ -11,9 +11,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("xet", &["core"]),
     ("git", &["core"]),
     ("inspect", &["core"]),
+    ("outbound", &[]),
     // The ledger's hashing: events are appended in the transaction that they belong to.
     ("store", &["core", "ledger"]),
-    ("hub", &["core", "store", "ledger", "vault", "blobs", "xet", "git", "inspect"]),
+    ("hub", &["core", "store", "ledger", "vault", "blobs", "xet", "git", "inspect", "outbound"]),
     ("api", &["core", "hub"]),
     ("web", &["hub"]),
     ("testkit", &["core", "hub", "api", "store", "ledger", "vault", "blobs", "git"]),

@@ -33,6 +33,7 @@ mod tasks;
 mod tree;
 mod unread;
 mod users;
+mod webhooks;
 mod xet_tokens;
 
 pub use routes::{Route, router, router_with, routes};

@@ -9,7 +9,7 @@ use http::Method;
 
 use crate::{
     avatars, branch_rules, cards, cas, collections, commit, discussions, git, history, info, lfs, lfs_files,
-    likes, list, locks, middleware, profiles, refs, repos, resolve, tasks, tree, users, xet_tokens,
+    likes, list, locks, middleware, profiles, refs, repos, resolve, tasks, tree, users, webhooks, xet_tokens,
 };
 
 /// A route of the wire. `pattern` has `{kind}` where it stands for models, datasets and spaces.
@@ -104,6 +104,7 @@ fn all() -> Routes {
         git::routes,
         locks::routes,
         lfs_files::routes,
+        webhooks::routes,
     ];
     parts.iter().fold(Routes::default(), |routes, part| part(routes))
 }

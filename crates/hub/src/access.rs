@@ -109,7 +109,7 @@ impl Gate<'_> {
         self.grant(facts)
     }
 
-    fn sees(&self, facts: &RepoFacts) -> bool {
+    pub(crate) fn sees(&self, facts: &RepoFacts) -> bool {
         repo_rank(self.context, &facts.repo, facts.role).is_some()
     }
 
@@ -299,7 +299,7 @@ pub(crate) fn to_make(namespace: &Access<Write, Namespace>, new: &NewRepo<'_>) -
 }
 
 /// What a caller may do with a repository; `None` when it must not know that there is one.
-fn repo_rank(context: &Context, repo: &Repo, role: Option<Role>) -> Option<Rank> {
+pub(crate) fn repo_rank(context: &Context, repo: &Repo, role: Option<Role>) -> Option<Rank> {
     let user = match context.actor() {
         Actor::System(_) | Actor::Operator => return Some(Rank::Admin),
         Actor::Anonymous => None,

@@ -76,6 +76,8 @@ impl Hub {
         }
         let mut tx = self.write_in(context, user).await?;
         accounts::set_disabled(&mut tx, user, Some(context.now())).await?;
+        let reason = "the account of its owner is disabled";
+        bastide_store::webhooks::disable_all(&mut tx, user, reason, context.now()).await?;
         let event = NewEvent::new(context, Action::UserDisable).subject(
             "user",
             Some(user.namespace().id.as_i64()),

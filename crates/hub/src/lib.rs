@@ -51,6 +51,7 @@ pub mod storage;
 pub mod tokens;
 pub mod trees;
 pub mod uploads;
+pub mod webhooks;
 mod weights;
 mod witness;
 mod writes;
@@ -64,9 +65,12 @@ use bastide_core::{Clock, Visibility};
 use bastide_git::Cache;
 use bastide_store::Db;
 use bastide_vault::Keys;
+pub use bastide_vault::Secret;
 
 pub use bastide_ledger::Context;
 pub use bastide_ledger::context::Origin;
+pub use bastide_outbound::{Allowed, Resolver};
+use bastide_outbound::{Outbound, Policy};
 pub use bastide_store::db::Value as CursorValue;
 pub use bastide_store::permit::Gated;
 pub use bastide_store::refs::Ref;
@@ -107,6 +111,14 @@ pub struct Config {
     pub concurrent_pushes: usize,
     /// Programs of git that may serve clones, fetches and pushes at the same time.
     pub git_processes: usize,
+    /// What webhooks may be sent to besides the public internet.
+    pub webhook_allow: Vec<Allowed>,
+    /// Events that one webhook sends in a day.
+    pub webhook_daily_triggers: i64,
+    /// Days that a webhook's log is kept.
+    pub webhook_log_days: i64,
+    /// How names of webhooks' targets are looked up: tests have their own.
+    pub webhook_resolver: Resolver,
 }
 
 impl Config {
@@ -127,6 +139,10 @@ impl Config {
             max_push_bytes: push::MAX_PUSH_BYTES,
             concurrent_pushes: push::CONCURRENT_PUSHES,
             git_processes: 16,
+            webhook_allow: Vec::new(),
+            webhook_daily_triggers: 1000,
+            webhook_log_days: 30,
+            webhook_resolver: Resolver::System,
         }
     }
 }
@@ -171,6 +187,8 @@ pub struct Inner {
     pub(crate) git_programs: Arc<tokio::sync::Semaphore>,
     /// Short ones, which are not to wait for those that last.
     pub(crate) git_greetings: Arc<tokio::sync::Semaphore>,
+    pub(crate) outbound: Outbound,
+    pub(crate) walked: webhooks::Walked,
 }
 
 impl Config {
@@ -205,6 +223,11 @@ impl Hub {
             pushes: Arc::new(tokio::sync::Semaphore::new(config.concurrent_pushes)),
             git_programs: Arc::new(tokio::sync::Semaphore::new(config.git_processes)),
             git_greetings: Arc::new(tokio::sync::Semaphore::new(config.git_processes)),
+            outbound: Outbound::new(
+                Policy::new(config.webhook_allow.clone()),
+                config.webhook_resolver.clone(),
+            ),
+            walked: webhooks::Walked::default(),
             config,
             db,
             blobs,

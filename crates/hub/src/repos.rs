@@ -147,8 +147,8 @@ impl Hub {
 
     pub async fn delete_repo(&self, context: &Context, access: &Access<Admin>) -> Result<(), Problem> {
         let mut tx = self.write_to(context, access).await?;
+        let event = delete_event(context, access.repo(), repos::settings_of(&mut tx, access).await?);
         repos::remove(&mut tx, access).await?;
-        let event = repo_event(context, Action::RepoDelete, access.repo_id(), &access.repo().path);
         tx.commit(event).await?;
         // Only a copy: the packs themselves are left to collection.
         self.git.forget(access.repo_id())?;
@@ -180,7 +180,10 @@ impl Hub {
         let old = &access.repo().path;
         let gone: Vec<String> = name_words(&old.key()).map(ToOwned::to_owned).collect();
         search::rename(&mut tx, access, &gone, &name_words(&to.key()).collect::<Vec<_>>()).await?;
-        let event = repo_event(context, Action::RepoMove, access.repo_id(), old).fact("to", to.to_string());
+        let event = repo_event(context, Action::RepoMove, access.repo_id(), old)
+            .fact("to", to.to_string())
+            .fact("owner_id", access.repo().namespace_id.as_i64())
+            .fact("to_owner_id", target.namespace().id.as_i64());
         Ok(tx.commit(event).await?)
     }
 
@@ -339,6 +342,19 @@ fn create_event(context: &Context, new: &NewRepo<'_>) -> NewEvent {
         .fact("visibility", new.visibility.as_str())
         .fact("gated", new.gated.as_str())
         .fact("sdk", new.sdk.unwrap_or_default())
+}
+
+/// Says whose it was and who could see it: afterwards nothing else does.
+fn delete_event(context: &Context, repo: &Repo, last: Settings) -> NewEvent {
+    let event = repo_event(context, Action::RepoDelete, repo.id, &repo.path)
+        .fact("owner_id", repo.namespace_id.as_i64())
+        .fact("visibility", last.visibility.unwrap_or(repo.visibility).as_str())
+        .fact("gated", last.gated.unwrap_or(repo.gated).as_str())
+        .fact("disabled", repo.disabled);
+    match repo.creator_id {
+        Some(creator) => event.fact("creator_id", creator.as_i64()),
+        None => event,
+    }
 }
 
 /// What a copy is told of, and what its original is: each is found by its own subject.

@@ -8,6 +8,7 @@ const SYNC_READS: Duration = Duration::from_millis(250);
 const FLUSH_READS: Duration = Duration::from_secs(2);
 const FLUSH_LAST_USES: Duration = Duration::from_secs(30);
 const CHECKPOINT: Duration = Duration::from_secs(60);
+const DISPATCH_WEBHOOKS: Duration = Duration::from_millis(500);
 const HOURLY: Duration = Duration::from_secs(3600);
 
 impl Hub {
@@ -17,10 +18,15 @@ impl Hub {
         log("clean-up", self.clear_scratch().await);
         log("read journal", self.flush_reads().await);
         tokio::spawn(self.clone().work());
+        tokio::spawn(self.clone().send_webhooks());
         self.every("read journal", SYNC_READS, |hub| async move { hub.sync_reads().await });
         self.every("read journal", FLUSH_READS, |hub| async move { hub.flush_reads().await.map(drop) });
         self.every("last uses", FLUSH_LAST_USES, |hub| async move { hub.flush_last_uses().await });
         self.every("checkpoint", CHECKPOINT, |hub| async move { hub.checkpoint().await.map(drop) });
+        self.every("webhook events", DISPATCH_WEBHOOKS, |hub| async move {
+            hub.dispatch_webhooks().await.map(drop)
+        });
+        self.every("webhook logs", HOURLY, |hub| async move { hub.prune_webhook_logs().await });
         self.every("old read records", HOURLY, |hub| async move { hub.prune_reads().await.map(drop) });
         self.every("clean-up", HOURLY, |hub| async move { hub.sweep().await });
         Ok(())

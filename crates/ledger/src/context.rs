@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use bastide_core::{Actor, Clock, Credential, NamespaceId, Timestamp};
+use bastide_core::{Actor, Clock, Credential, Name, NamespaceId, Timestamp};
 
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -40,6 +40,11 @@ pub fn system(job: &'static str, clock: &Clock) -> Context {
 /// A person at the command line.
 pub fn operator(clock: &Clock) -> Context {
     request(Actor::Operator, Credential::Local, Origin::default(), clock.now())
+}
+
+/// A user who is not here, for whom something is looked up: may read what they may, and change nothing.
+pub fn on_behalf_of(id: NamespaceId, name: Name, clock: &Clock) -> Context {
+    request(Actor::User { id, name }, Credential::None, Origin::default(), clock.now())
 }
 
 impl Context {

@@ -138,6 +138,12 @@ actions! {
     PullMerge = "pull.merge",
     PullRefDelete = "pull.ref_delete",
     JobFailed = "job.failed",
+    WebhookCreate = "webhook.create",
+    WebhookUpdate = "webhook.update",
+    WebhookEnable = "webhook.enable",
+    WebhookDisable = "webhook.disable",
+    WebhookDelete = "webhook.delete",
+    WebhookReplay = "webhook.replay",
 }
 
 /// The value of a fact: only what is given explicitly, never a whole structure.

@@ -61,9 +61,11 @@ pub struct RepoFacts {
     pub role: Option<Role>,
 }
 
+const REPO_FACTS: &str = "r.id, r.kind, r.namespace, r.name, r.namespace_id, r.visibility, r.gated, r.disabled, \
+    r.creator_id, r.epoch, r.created_at, m.role";
+
 const REPO_COLUMNS: &str = "r.id, r.kind, r.namespace, r.name, r.namespace_id, r.visibility, r.gated, r.disabled, \
-    r.creator_id, r.epoch, r.created_at, m.role \
-    FROM repo r LEFT JOIN member m ON m.org_id = r.namespace_id AND m.user_id = $1";
+    r.creator_id, r.epoch, r.created_at, m.role FROM repo r LEFT JOIN member m ON m.org_id = r.namespace_id AND m.user_id = $1";
 
 /// The repository at a path, in any spelling.
 pub async fn repo_by_path(
@@ -191,6 +193,59 @@ pub async fn collection_by_id(
     };
     let role = row.get::<Option<String>>(5)?.map(|role| corrupt(role.parse())).transpose()?;
     Ok(Some(CollectionFacts { collection, role }))
+}
+
+/// The role of a user in an organisation.
+pub async fn role_in(
+    read: &mut Reader,
+    org: NamespaceId,
+    user: NamespaceId,
+) -> Result<Option<Role>, StoreError> {
+    let sql = "SELECT role FROM member WHERE org_id = $1 AND user_id = $2";
+    read.one(sql, values![org, user]).await?.map(|row| parse(&row, 0)).transpose()
+}
+
+/// What a webhook watches, and what decides whether its owner may know how it is called today.
+#[derive(Debug, Clone)]
+pub struct WatchFacts {
+    pub webhook: bastide_core::id::RowId,
+    pub kind: String,
+    /// As its owner called it.
+    pub name: String,
+    /// The repository, if it is one and still there.
+    pub repo: Option<RepoFacts>,
+    /// The name of the user or organisation, if it is one.
+    pub namespace: Option<String>,
+}
+
+/// What all webhooks of a user watch, or one of them.
+pub async fn watched(
+    read: &mut Reader,
+    owner: NamespaceId,
+    webhook: Option<bastide_core::id::RowId>,
+) -> Result<Vec<WatchFacts>, StoreError> {
+    let which = if webhook.is_some() { "AND h.id = $2" } else { "" };
+    let sql = format!(
+        "SELECT {REPO_FACTS}, w.webhook_id, w.type, w.name, n.name FROM webhook h \
+         JOIN webhook_watch w ON w.webhook_id = h.id \
+         LEFT JOIN repo r ON w.kind = 'repo' AND r.id = w.subject_id \
+         LEFT JOIN member m ON m.org_id = r.namespace_id AND m.user_id = h.owner_id \
+         LEFT JOIN namespace n ON w.kind = 'namespace' AND n.id = w.subject_id \
+         WHERE h.owner_id = $1 {which} ORDER BY w.webhook_id, w.place"
+    );
+    let mut params = values![owner].to_vec();
+    params.extend(webhook.map(crate::db::Value::from));
+    let facts = |row: &Row| {
+        let there = row.get::<Option<i64>>(0)?.is_some();
+        Ok(WatchFacts {
+            repo: if there { Some(repo_facts(row)?) } else { None },
+            webhook: row.get(12)?,
+            kind: row.get(13)?,
+            name: row.get(14)?,
+            namespace: row.get(15)?,
+        })
+    };
+    read.all(&sql, &params).await?.iter().map(facts).collect()
 }
 
 /// A column that was valid when it was written.

@@ -1,7 +1,8 @@
 //! The ledger's tables. Events are appended to the Merkle tree in the very transaction that they
 //! belong to: with one writer at a time there is no moment when an event is outside the tree.
 
-use bastide_ledger::{Event, Hash, NewEvent};
+pub use bastide_ledger::Event;
+use bastide_ledger::{Hash, NewEvent};
 
 use crate::db::{Reader, Row, WriteTx};
 use crate::{StoreError, values};

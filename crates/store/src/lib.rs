@@ -37,6 +37,7 @@ pub mod search;
 pub mod seed;
 pub mod settings;
 pub mod storage;
+pub mod webhooks;
 pub mod xet;
 
 pub use db::{Db, Reader, WriteTx};

@@ -224,6 +224,11 @@ impl TestHub {
         self.hub.run_due_jobs().await.expect("jobs that succeed")
     }
 
+    /// Queues and sends what webhooks are told of; how many were sent.
+    pub async fn run_webhooks(&self) -> usize {
+        self.hub.run_webhooks().await.expect("deliveries that are written down")
+    }
+
     /// The end of a test: no job is left, none has failed, and the ledger holds.
     pub async fn finish(self) {
         self.run_jobs().await;

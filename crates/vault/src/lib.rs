@@ -1,6 +1,8 @@
 //! The hub's own keys: made on first start, in files that nobody else can read, used and never
 //! shown. Small enough to audit in an hour.
 
+mod seal;
+
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -10,6 +12,8 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+pub use seal::Secret;
 
 const KEY_BYTES: usize = 32;
 const FINGERPRINT_BYTES: usize = 16;
@@ -32,6 +36,9 @@ pub enum VaultError {
     Missing(PathBuf),
     #[error("the system gives no randomness")]
     Random,
+    /// Damaged, of another form, or sealed by other keys.
+    #[error("a secret does not open with this hub's keys")]
+    Sealed,
 }
 
 /// 32 secret bytes. No `Display`, no `Serialize`, no `Clone`; wiped when dropped.

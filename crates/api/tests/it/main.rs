@@ -32,6 +32,7 @@ mod shared;
 mod table;
 mod uploads;
 mod visible;
+mod webhooks;
 mod wire;
 
 use axum::body::Body;

@@ -90,6 +90,8 @@ const NO_WRITES: [&str; 7] = [
     "POST /api/repos/create",
     // Into the caller's own namespace.
     "POST /api/{kind}/{ns}/{name}/duplicate",
+    // Into the caller's own settings.
+    "POST /api/settings/webhooks",
     "POST /api/{kind}/{ns}/{name}/paths-info/{*rev}",
     "POST /{prefix}/{ns}/{name}/info/lfs/objects/batch (download)",
     "POST /{prefix}/{ns}/{name}/git-upload-pack",
@@ -130,6 +132,8 @@ struct Cell<'a> {
     event: String,
     /// For routes of collections: one of its own, shown to whom the column says, with one item.
     collection: social::Made,
+    /// The id of what was prepared for it.
+    made: String,
 }
 
 /// A request, with the token that it shows when that is not the caller's own.
@@ -366,6 +370,7 @@ impl Cell<'_> {
         let api = |rest: &str| format!("/api/models/{repo}{rest}");
         let discussion = |rest: &str| api(&format!("/discussions/{}{rest}", self.discussion));
         let proposal = if usage == "create_pr" { "?create_pr=1" } else { "" };
+        let hook = |rest: &str| format!("/api/settings/webhooks/{}{rest}", self.made);
         let own = if self.user.is_empty() { "eve" } else { self.user };
         let (hash, file) = (scene.index.hash, &scene.file);
         let chunk = scene.index.chunks[0].hash;
@@ -559,6 +564,18 @@ impl Cell<'_> {
             "GET /xet/{repo}/{epoch}/v2/reconstructions/{hash}" => {
                 self.xet(false, &format!("v2/reconstructions/{file}"), &[])
             }
+            "GET /api/settings/webhooks" => Ask::get("/api/settings/webhooks"),
+            "POST /api/settings/webhooks" => Ask::json("/api/settings/webhooks", &webhook(repo)),
+            "GET /api/settings/webhooks/{wid}" | "DELETE /api/settings/webhooks/{wid}" => Ask::get(hook("")),
+            "POST /api/settings/webhooks/{wid}" => {
+                Ask::json(hook(""), &json!({ "url": "https://hooks.example.org/2" }))
+            }
+            "POST /api/settings/webhooks/{wid}/enable" => Ask::get(hook("/enable")),
+            "POST /api/settings/webhooks/{wid}/disable" => Ask::get(hook("/disable")),
+            "GET /api/settings/webhooks/{wid}/deliveries" => Ask::get(hook("/deliveries")),
+            "POST /api/settings/webhooks/{wid}/replay/{log}" => {
+                Ask::get(hook(&format!("/replay/{}", RepoId::from_i64(1 << 58))))
+            }
             "GET /xet/{repo}/{epoch}/fetch/{hash}/{range}" => self.link("fetch", Vec::new()),
             _ => return social::ask(self, route),
         })
@@ -592,6 +609,15 @@ impl Cell<'_> {
                 let path = json!({ "path": format!("old/{number}.bin") });
                 admin.post(&format!("/{repo}.git/info/lfs/locks"), path).await;
             }
+            // The admin's, whoever asks: it has to be gone for the next.
+            _ if route.contains("/api/settings/webhooks/{wid}") => {
+                for old in admin.get("/api/settings/webhooks").await.json().as_array().unwrap() {
+                    let uri = format!("/api/settings/webhooks/{}", old["id"].as_str().unwrap());
+                    admin.delete(&uri, json!({})).await.expect(200);
+                }
+                let made = admin.post("/api/settings/webhooks", webhook("lab/openone")).await.expect(200);
+                self.made = made.json()["webhook"]["id"].as_str().unwrap().to_owned();
+            }
             _ => {}
         }
     }
@@ -611,6 +637,11 @@ impl Cell<'_> {
         let headers = [("content-type", kind), ("x-request-id", "table"), ("git-protocol", "version=2")];
         client.send(method.clone(), &ask.uri, &headers, Body::from(ask.body.clone())).await
     }
+}
+
+/// A webhook that watches a model.
+fn webhook(repo: &str) -> Value {
+    json!({ "url": "https://hooks.example.org/", "watched": [{ "type": "model", "name": repo }] })
 }
 
 fn complete_body(data: &[u8]) -> Vec<u8> {
@@ -702,6 +733,7 @@ async fn row(scene: &Scene, route: (&Method, &str), usage: &str, caller: usize, 
             discussion: 1,
             event: String::new(),
             collection,
+            made: String::new(),
         };
         let new = name == "POST /api/repos/create" && column == "missing";
         if needs_fresh(name) || new {

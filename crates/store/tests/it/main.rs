@@ -12,6 +12,7 @@ mod rows;
 mod schema;
 mod social;
 mod suite;
+mod webhooks;
 
 use bastide_store::Db;
 
@@ -70,6 +71,10 @@ on_both!(
     a_bad_copy_is_replaced_and_a_good_one_is_not,
     a_right_lasts_as_long_as_an_upload_in_parts_that_needs_it,
     a_moving_ref_voids_a_walk_and_takes_marks_off,
+    a_thousand_events_that_nobody_watches_are_one_look,
+    watchers_are_found_by_what_is_and_was_watched,
+    a_delivery_belongs_to_who_claimed_it_last,
+    a_log_keeps_its_newest_lines,
     likes_are_counted_once_and_paged_by_what_the_reader_sees,
     numbers_of_repositories_follow_every_change,
     followers_are_rows_of_their_own,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 pub use crate::discussions::*;
 pub use crate::rows::*;
 pub use crate::social::*;
+pub use crate::webhooks::*;
 use bastide_core::id::RowId;
 use bastide_core::{
     Clock, Name, NamespaceId, Oid, RefName, RepoId, RepoKind, RepoPath, Sha256, Timestamp, TokenId,
@@ -25,6 +26,9 @@ use bastide_store::xet::{self, NewFile, NewXorb, Received};
 use bastide_store::{Db, StoreError, collect, gate, git, history, ledger, lfs, lists, related, search};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// The permit that a user's own things hang on.
+pub(crate) type Owner = Access<Admin, Namespace>;
 
 pub(crate) fn event() -> NewEvent {
     NewEvent::new(&context::operator(&Clock::System), Action::HubInit)

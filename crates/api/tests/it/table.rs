@@ -83,7 +83,7 @@ const ENDED: [&str; 2] = ["revoked token", "expired token"];
 const FOR_ANYBODY: [&str; 4] =
     ["POST /v1/telemetry", "POST /api/validate-yaml", "GET /api/tasks", "GET /avatars/{file}"];
 /// Ask nothing of a repository, or are no write for all that they are not GET.
-const NO_WRITES: [&str; 7] = [
+const NO_WRITES: &[&str] = &[
     "POST /v1/telemetry",
     "POST /api/validate-yaml",
     // A contributor of an organization may make repositories in it.

@@ -346,7 +346,7 @@ impl Hub {
 }
 
 /// What a row of a changed path takes besides the path.
-const ROW_BYTES: u64 = 128;
+pub(crate) const ROW_BYTES: u64 = 128;
 const DAY: i64 = 24 * 3600;
 
 /// A pull request by its number, in a repository that has not switched them off.

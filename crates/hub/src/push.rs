@@ -6,7 +6,7 @@ mod publish;
 mod receive;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bastide_core::limits::MAX_REGULAR_FILE_BYTES;
 use bastide_core::{Oid, RefName};
@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::access::{Access, Propose, Write};
 use crate::rules::Fault;
+use crate::uploads::Uploader;
 use crate::{Hub, Problem};
 
 /// Pushes that are taken apart and judged at the same time, where nobody says otherwise.
@@ -52,8 +53,13 @@ enum Pack {
 #[derive(Clone)]
 struct Pusher {
     context: Context,
-    propose: Access<Propose>,
-    write: Option<Access<Write>>,
+    by: Uploader,
+}
+
+impl Pusher {
+    fn permit(&self) -> Access<Propose> {
+        self.by.permit()
+    }
 }
 
 /// One ref of a push, and what is to become of it.
@@ -127,8 +133,9 @@ impl Hub {
         }
         let mut wishes: Vec<Wish> = commands.into_iter().map(Wish::new).collect();
         let judged = async {
-            let write = self.access(&context).repo_by_id::<Write>(access.repo_id()).await.ok();
-            let pusher = Pusher { context, propose: access, write };
+            let write = self.access(&context).repo_by_id::<Write>(access.repo_id()).await;
+            let by = write.map_or(Uploader::Proposer(access), Uploader::Writer);
+            let pusher = Pusher { context, by };
             self.carry_out(&pusher, &mut wishes, &pack, capabilities.atomic, &answer).await
         };
         let unpack = match (judged.await, &pack) {
@@ -168,6 +175,7 @@ impl Hub {
         if let Pack::Refused(_) = pack {
             return Ok(());
         }
+        let began = Instant::now();
         self.check_wishes(pusher, wishes).await?;
         let judged = match pack {
             Pack::Received(quarantine, received) => {
@@ -175,8 +183,12 @@ impl Hub {
             }
             Pack::None | Pack::Refused(_) => judge::Judged::default(),
         };
+        let judged_ms = began.elapsed().as_millis();
         refuse_all_or_none(wishes, atomic);
-        self.publish_push(pusher, wishes, pack, &judged, (atomic, answer)).await
+        let done = self.publish_push(pusher, wishes, pack, &judged, (atomic, answer)).await;
+        let published_ms = began.elapsed().as_millis() - judged_ms;
+        tracing::info!(repo = %pusher.by.repo_id(), refs = wishes.len(), judged_ms, published_ms, "a push");
+        done
     }
 }
 

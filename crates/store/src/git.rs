@@ -171,7 +171,7 @@ pub struct NewCommit<'a> {
 }
 
 /// Adds many commits with their changed paths. One that is here already stays as it is.
-pub async fn add_commits<L: Includes<Write>>(
+pub async fn add_commits<L: Includes<Propose>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     commits: &[NewCommit<'_>],

@@ -184,7 +184,7 @@ impl Hub {
         let mut history = History::default();
         let mut open: Vec<Oid> = tips.iter().flatten().map(|tip| tip.commit).collect();
         while !open.is_empty() && history.commits.len() <= MAX_PUSH_COMMITS {
-            let known = git::generations(&mut self.db.read().await?, &pusher.propose, &open).await?;
+            let known = git::generations(&mut self.db.read().await?, &pusher.permit(), &open).await?;
             open.retain(|id| !known.contains_key(id));
             history.known.extend(known);
             let (work, roots, came) = (repo.clone(), std::mem::take(&mut open), came.clone());
@@ -195,7 +195,7 @@ impl Hub {
         }
         // Some that came are the repository's own already: sent again, or built upon by deltas.
         let ids: Vec<Oid> = history.commits.keys().copied().collect();
-        let known = git::generations(&mut self.db.read().await?, &pusher.propose, &ids).await?;
+        let known = git::generations(&mut self.db.read().await?, &pusher.permit(), &ids).await?;
         history.commits.retain(|id, _| !known.contains_key(id));
         history.known.extend(known);
         let wanted: HashSet<Oid> = reachable(tips, &history);
@@ -265,7 +265,7 @@ impl Hub {
     ) -> Result<(), Problem> {
         let contents: HashSet<Sha256> = pointers.iter().map(|(_, _, pointer)| pointer.sha256).collect();
         let contents: Vec<Sha256> = contents.into_iter().collect();
-        let sizes = xet::file_sizes(&mut self.db.read().await?, &pusher.propose, &contents).await?;
+        let sizes = xet::file_sizes(&mut self.db.read().await?, &pusher.permit(), &contents).await?;
         for (commit, path, Pointer { sha256, size }) in pointers {
             if let Err(fault) = rules::check_large(&path, sha256, Some(size), sizes.get(&sha256).copied()) {
                 faults.entry(commit).or_default().push(fault);
@@ -298,7 +298,7 @@ impl Hub {
         wishes: &[Wish],
         judged: &Judged,
     ) -> Result<Vec<Option<Fault>>, Problem> {
-        let kind = pusher.propose.repo().path.kind;
+        let kind = pusher.by.repo().path.kind;
         let tree = |(wish, tip): (&Wish, &Option<Tip>)| {
             let name = wish.open()?.0;
             let commit = judged.commits.get(&tip.as_ref()?.commit)?;

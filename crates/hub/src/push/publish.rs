@@ -8,16 +8,20 @@ use bastide_core::{Oid, RefName, Sha256};
 use bastide_ledger::Action;
 use bastide_store::git::{self, ChangeRow, CommitRow};
 use bastide_store::refs::{self, Target};
-use bastide_store::{Reader, WriteTx, repos, xet};
+use bastide_store::{Reader, WriteTx, repos};
 
-use super::judge::{Judged, Tip};
+use super::judge::{Judged, NewCommit, Tip};
 use super::{Answer, Pack, Pusher, Wish, refuse_all_or_none};
-use crate::access::{Access, Write};
+use crate::access::{Access, Propose};
 use crate::metadata::Metadata;
+use crate::pulls::{PullCommit, ROW_BYTES, note_commit};
 use crate::ref_rules::{Move, RefRules};
 use crate::repos::repo_event;
+use crate::uploads::{Uploader, keep_file};
 use crate::{Hub, Problem};
 
+/// Commits of one push that a pull request tells of.
+const NOTED_COMMITS: usize = 50;
 const FETCH_FIRST: &str = "fetch first";
 const NO_RIGHT: &str =
     "you may read this repository, and propose changes in pull requests of your own: nothing else";
@@ -26,7 +30,7 @@ impl Hub {
     /// What can be said before the pack is looked at.
     pub(super) async fn check_wishes(&self, pusher: &Pusher, wishes: &mut [Wish]) -> Result<(), Problem> {
         let mut read = self.db.read().await?;
-        let rules = RefRules::load(&mut read, &pusher.propose).await?;
+        let rules = RefRules::load(&mut read, &pusher.permit()).await?;
         let mut seen = HashSet::new();
         for wish in wishes {
             if !seen.insert(wish.command.name.clone()) {
@@ -50,21 +54,24 @@ impl Hub {
         moves: Option<Move>,
     ) -> Result<Result<(), String>, Problem> {
         let Some((name, new)) = wish.open() else { return Ok(Ok(())) };
-        if name.is_pull_request() {
-            return Ok(Err("pull requests are not pushed to yet: commit to them over the wire".into()));
-        }
-        if pusher.write.is_none() {
-            return Ok(Err(NO_RIGHT.into()));
+        let moves = moves.unwrap_or(Move::Forward);
+        let refused = match name.pull_request_number() {
+            Some(number) => self.check_pull(read, pusher, number, (new, moves)).await?,
+            None if matches!(pusher.by, Uploader::Proposer(_)) => Some(NO_RIGHT.to_owned()),
+            None => None,
+        };
+        if let Some(why) = refused {
+            return Ok(Err(why));
         }
         let what = match (wish.command.old, new) {
             (_, None) => Move::Delete,
             (None, _) => Move::Create,
-            (Some(_), Some(_)) => moves.unwrap_or(Move::Forward),
+            (Some(_), Some(_)) => moves,
         };
         if let Err(problem) = rules.check(name, what) {
             return Ok(Err(problem.to_string()));
         }
-        let now = refs::get(read, &pusher.propose, name).await?.map(|found| found.target);
+        let now = refs::get(read, &pusher.permit(), name).await?.map(|found| found.target);
         if now == wish.command.old {
             return Ok(if now.is_none() && new.is_none() {
                 Err("there is no such ref".into())
@@ -77,6 +84,32 @@ impl Hub {
         ))
     }
 
+    /// Why a pull request may not be moved, if so. Who may add to it is decided where its other commits are.
+    async fn check_pull(
+        &self,
+        read: &mut Reader,
+        pusher: &Pusher,
+        number: u64,
+        (new, moves): (Option<Oid>, Move),
+    ) -> Result<Option<String>, Problem> {
+        if new.is_none() {
+            return Ok(Some(
+                "the ref of a pull request goes with it: close it, and delete its ref there".into(),
+            ));
+        }
+        let pull = match self.pull_for_commits(read, &pusher.context, &pusher.by, number).await {
+            Ok(pull) => pull,
+            Err(Problem::RevisionNotFound(_)) => {
+                return Ok(Some("there is no such pull request: open one first, then push to it".into()));
+            }
+            Err(Problem::Internal(detail)) => return Err(Problem::Internal(detail)),
+            Err(problem) => return Ok(Some(problem.to_string())),
+        };
+        let own = pull.is_author(pusher.context.user_id());
+        let rewrites = matches!(moves, Move::Force | Move::Rewrite);
+        Ok((rewrites && !own).then(|| "only its author may force-push a pull request".to_owned()))
+    }
+
     /// Stores what was granted and moves the refs. What turns out to be impossible only now is refused, and the rest
     /// is tried again.
     pub(super) async fn publish_push(
@@ -87,19 +120,16 @@ impl Hub {
         judged: &Judged,
         (atomic, answer): (bool, &Answer),
     ) -> Result<(), Problem> {
-        let _turn = self.locks.lock(pusher.propose.repo_id()).await;
+        let _turn = self.locks.lock(pusher.by.repo_id()).await;
         loop {
             refuse_all_or_none(wishes, atomic);
             if answer.is_pointless() || wishes.iter().all(|wish| wish.refused.is_some()) {
                 return Ok(());
             }
-            let Some(access) = &pusher.write else { return Ok(()) };
+            let access = &pusher.permit();
             let stored = self.store(access, wishes, pack, judged).await?;
-            let metadata = self.metadata_of(access, wishes, judged).await;
-            let done = match metadata {
-                Ok(metadata) => {
-                    self.try_publish(pusher, access, wishes, judged, (stored.as_ref(), metadata)).await
-                }
+            let done = match self.metadata_of(pusher, wishes, judged).await {
+                Ok(metadata) => self.try_publish(pusher, wishes, judged, (stored.as_ref(), metadata)).await,
                 Err(problem) => Err(problem),
             };
             let done = match (done, &stored) {
@@ -122,7 +152,7 @@ impl Hub {
 
     async fn store(
         &self,
-        access: &Access<Write>,
+        access: &Access<Propose>,
         wishes: &[Wish],
         pack: &Pack,
         judged: &Judged,
@@ -141,7 +171,7 @@ impl Hub {
     }
 
     /// A pack that became no part of the repository is not left in the node's copy, where it could be read by id.
-    async fn forget_pack(&self, access: &Access<Write>, pack: &git::Pack) -> Result<(), Problem> {
+    async fn forget_pack(&self, access: &Access<Propose>, pack: &git::Pack) -> Result<(), Problem> {
         let packs = git::packs(&mut self.db.read().await?, access).await?;
         if packs.iter().all(|known| known.name != pack.name) {
             self.git.repo(access.repo_id())?.remove_packs(std::slice::from_ref(&pack.name))?;
@@ -153,10 +183,11 @@ impl Hub {
     /// What the repository is found by, when its main branch moves.
     async fn metadata_of(
         &self,
-        access: &Access<Write>,
+        pusher: &Pusher,
         wishes: &[Wish],
         judged: &Judged,
     ) -> Result<Option<Metadata>, Problem> {
+        let Uploader::Writer(access) = &pusher.by else { return Ok(None) };
         let main = RefName::main();
         let granted = wishes.iter().zip(&judged.tips).filter(|(wish, _)| wish.refused.is_none());
         let tip = granted
@@ -173,29 +204,32 @@ impl Hub {
     async fn try_publish(
         &self,
         pusher: &Pusher,
-        access: &Access<Write>,
         wishes: &mut [Wish],
         judged: &Judged,
         (pack, metadata): (Option<&git::Pack>, Option<Metadata>),
     ) -> Result<bool, Problem> {
-        let now = pusher.context.now();
-        let mut tx = self.write_to(&pusher.context, access).await?;
+        let (now, access) = (pusher.context.now(), &pusher.permit());
+        let mut tx = self.write_by(&pusher.context, &pusher.by).await?;
         let granted: Vec<&Tip> = judged.granted(wishes).collect();
         let commits = rows(&granted, judged);
         still_known(&mut tx, access, &granted, judged).await?;
-        self.touch_contents(&mut tx, access, &commits, judged).await?;
+        self.keep_contents(&mut tx, pusher, &commits, judged).await?;
         if let Some(pack) = pack {
             self.add_pack(&mut tx, access, pack, now).await?;
+            self.quota_in(&mut tx, access, 0).await?;
         }
         add_rows(&mut tx, access, &commits, judged).await?;
-        if !self.move_refs(&mut tx, (pusher, access), wishes, judged).await? {
+        if !self.move_refs(&mut tx, pusher, wishes, judged).await? {
             return Ok(false);
         }
-        repos::touch(&mut tx, access, now).await?;
-        if let Some(metadata) = &metadata {
-            self.store_metadata(&mut tx, access, metadata).await?;
+        self.note_pulls(&mut tx, pusher, wishes, judged, pack).await?;
+        if let Uploader::Writer(access) = &pusher.by {
+            repos::touch(&mut tx, access, now).await?;
+            if let Some(metadata) = &metadata {
+                self.store_metadata(&mut tx, access, metadata).await?;
+            }
         }
-        let mut events = events(pusher, access, wishes, judged);
+        let mut events = events(pusher, wishes, judged);
         let Some(last) = events.pop() else { return Ok(true) };
         let last = match pack {
             Some(pack) => last.fact("objects", pack.objects).fact("bytes", pack.bytes),
@@ -212,11 +246,11 @@ impl Hub {
     async fn move_refs(
         &self,
         tx: &mut WriteTx,
-        (pusher, access): (&Pusher, &Access<Write>),
+        pusher: &Pusher,
         wishes: &mut [Wish],
         judged: &Judged,
     ) -> Result<bool, Problem> {
-        let rules = RefRules::load(tx, access).await?;
+        let rules = RefRules::load(tx, &pusher.permit()).await?;
         let mut all = true;
         let mut order: Vec<usize> = (0..wishes.len()).collect();
         order.sort_by_key(|at| wishes.get(*at).is_some_and(|wish| wish.command.new.is_some()));
@@ -226,7 +260,10 @@ impl Hub {
             let checked = self.check_wish(tx, pusher, &rules, wish, tip.map(|tip| tip.moves)).await?;
             let Some((name, new)) = wish.open().map(|(name, new)| (name.clone(), new)) else { continue };
             let moved = match checked {
-                Ok(()) => move_ref(tx, access, (&name, wish.command.old), new.and(tip), pusher).await?,
+                Ok(()) => match self.refuse_locks(tx, pusher, &name, tip, judged).await? {
+                    Ok(()) => move_ref(tx, pusher, (&name, wish.command.old), new.and(tip)).await?,
+                    Err(why) => Err(why),
+                },
                 Err(why) => Err(why),
             };
             if let Err(why) = moved {
@@ -237,45 +274,102 @@ impl Hub {
         Ok(all)
     }
 
-    /// Keeps collection away from the content of new large files; says when it came first.
-    async fn touch_contents(
+    /// Files that somebody else has locked change in no branch.
+    async fn refuse_locks(
         &self,
         tx: &mut WriteTx,
-        access: &Access<Write>,
+        pusher: &Pusher,
+        name: &RefName,
+        tip: Option<&Tip>,
+        judged: &Judged,
+    ) -> Result<Result<(), String>, Problem> {
+        let Some(tip) = tip.filter(|_| name.is_branch()) else { return Ok(Ok(())) };
+        let changes = judged.commits_of(tip).flat_map(|(_, new)| &new.changes);
+        let paths = changes
+            .filter(|change| !change.is_tree || change.new.is_none())
+            .map(|change| change.path.as_str());
+        match self.refuse_locked(tx, &pusher.context, &pusher.permit(), paths).await {
+            Ok(()) => Ok(Ok(())),
+            Err(Problem::Internal(detail)) => Err(Problem::Internal(detail)),
+            Err(problem) => Ok(Err(problem.to_string())),
+        }
+    }
+
+    /// Keeps collection away from the content of new large files; says when it came first.
+    async fn keep_contents(
+        &self,
+        tx: &mut WriteTx,
+        pusher: &Pusher,
         commits: &[Oid],
         judged: &Judged,
     ) -> Result<(), Problem> {
-        let contents: HashSet<Sha256> = commits
-            .iter()
-            .filter_map(|id| judged.commits.get(id))
-            .flat_map(|new| &new.large)
-            .copied()
-            .collect();
-        let now = self.clock.now();
+        let new = commits.iter().filter_map(|id| judged.commits.get(id));
+        let contents: HashSet<Sha256> = new.flat_map(|new| &new.large).copied().collect();
         for sha256 in contents {
-            if !xet::touch_file(tx, access, sha256, now).await? {
+            if !keep_file(tx, &pusher.by, sha256, pusher.context.now()).await? {
                 return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pull requests say which commits they got, and those of proposers are counted.
+    async fn note_pulls(
+        &self,
+        tx: &mut WriteTx,
+        pusher: &Pusher,
+        wishes: &[Wish],
+        judged: &Judged,
+        pack: Option<&git::Pack>,
+    ) -> Result<(), Problem> {
+        let access = &pusher.permit();
+        // Counted once: with the first of the pull requests that the pack came for.
+        let mut bytes = pack.map_or(0, |pack| pack.bytes);
+        for (wish, tip) in wishes.iter().zip(&judged.tips) {
+            let number = wish.open().and_then(|(name, _)| name.pull_request_number());
+            let (Some(number), Some(tip)) = (number, tip) else { continue };
+            let pull = self.pull_for_commits(tx, &pusher.context, &pusher.by, number).await?;
+            for (id, new) in latest(judged, tip) {
+                let commit = PullCommit { id, title: new.commit.title() };
+                note_commit(tx, &pusher.context, access, &pull, commit).await?;
+            }
+            if let Uploader::Proposer(access) = &pusher.by {
+                let changes = judged.commits_of(tip).flat_map(|(_, new)| &new.changes);
+                let rows: u64 = changes.map(|change| change.path.len() as u64 + ROW_BYTES).sum();
+                let bytes = std::mem::take(&mut bytes) + rows;
+                self.put_proposal(tx, &pusher.context, access, (number, bytes)).await?;
             }
         }
         Ok(())
     }
 }
 
+/// The last few of the commits that a tip needs.
+fn latest<'a>(judged: &'a Judged, tip: &'a Tip) -> impl Iterator<Item = (Oid, &'a NewCommit)> {
+    judged.commits_of(tip).skip(tip.commits.len().saturating_sub(NOTED_COMMITS))
+}
+
 async fn move_ref(
     tx: &mut WriteTx,
-    access: &Access<Write>,
+    pusher: &Pusher,
     (name, old): (&RefName, Option<Oid>),
     tip: Option<&Tip>,
-    pusher: &Pusher,
 ) -> Result<Result<(), String>, Problem> {
+    let (permit, now) = (pusher.permit(), pusher.context.now());
+    let new = tip.map(|tip| Target { target: tip.target, commit: tip.commit });
+    if old == new.map(|new| new.target) {
+        return Ok(Ok(()));
+    }
     if old.is_none()
-        && let Some(other) = refs::conflicting(tx, access, name).await?
+        && let Some(other) = refs::conflicting(tx, &permit, name).await?
     {
         return Ok(Err(format!("{name} conflicts with {other}")));
     }
-    let new = tip.map(|tip| Target { target: tip.target, commit: tip.commit });
-    let moved = old == new.map(|new| new.target)
-        || refs::swap(tx, access, name, old, new, pusher.context.now()).await?;
+    let moved = match (name.pull_request_number(), &pusher.by) {
+        (Some(number), _) => refs::swap_pull_request(tx, &permit, number, old, new, now).await?,
+        (None, Uploader::Writer(access)) => refs::swap(tx, access, name, old, new, now).await?,
+        (None, Uploader::Proposer(_)) => return Ok(Err(NO_RIGHT.to_owned())),
+    };
     Ok(if moved { Ok(()) } else { Err(FETCH_FIRST.to_owned()) })
 }
 
@@ -289,7 +383,7 @@ fn rows(granted: &[&Tip], judged: &Judged) -> Vec<Oid> {
 /// Collection may have taken commits that new ones build upon, since they were looked up.
 async fn still_known(
     tx: &mut WriteTx,
-    access: &Access<Write>,
+    access: &Access<Propose>,
     granted: &[&Tip],
     judged: &Judged,
 ) -> Result<(), Problem> {
@@ -308,7 +402,7 @@ async fn still_known(
 
 async fn add_rows(
     tx: &mut WriteTx,
-    access: &Access<Write>,
+    access: &Access<Propose>,
     commits: &[Oid],
     judged: &Judged,
 ) -> Result<(), Problem> {
@@ -333,18 +427,13 @@ async fn add_rows(
 }
 
 /// One event for each ref that moves.
-fn events(
-    pusher: &Pusher,
-    access: &Access<Write>,
-    wishes: &[Wish],
-    judged: &Judged,
-) -> Vec<bastide_ledger::NewEvent> {
+fn events(pusher: &Pusher, wishes: &[Wish], judged: &Judged) -> Vec<bastide_ledger::NewEvent> {
     let text = |id: Option<Oid>| id.map(|id| id.to_string()).unwrap_or_default();
     let granted = wishes.iter().zip(judged.tips.iter().chain(std::iter::repeat(&None)));
     let granted = granted.filter(|(wish, _)| wish.refused.is_none());
     let event = |(wish, tip): (&Wish, &Option<Tip>)| {
         let tip = tip.as_ref();
-        repo_event(&pusher.context, Action::GitPush, access.repo_id(), &access.repo().path)
+        repo_event(&pusher.context, Action::GitPush, pusher.by.repo_id(), &pusher.by.repo().path)
             .fact("ref", wish.command.name.as_str())
             .fact("before", text(wish.command.old))
             .fact("after", text(tip.map(|tip| tip.commit)))

@@ -16,8 +16,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from hub_process import BINARY, prepare  # noqa: E402
 
 ALL_POINTS = subprocess.run([BINARY, "crash-points"], capture_output=True, text=True, check=True).stdout.split()
-# Collection has a test of its own: no client brings it about.
-POINTS = [point for point in ALL_POINTS if not point.startswith("gc.")]
+# Collection and `git push` have tests of their own: no client of the hub brings them about.
+POINTS = [point for point in ALL_POINTS if not point.startswith(("gc.", "push."))]
 
 CLIENT = """
 import os, sys
@@ -106,6 +106,46 @@ def test_a_repository_is_made_whole_or_not_at_all(point, tmp_path):
     result = run_client(server, tmp_path, 1, new="ann/new")
     assert result is not None and result.returncode == 0, result.stderr[-2000:]
     assert len(commits(server, "ann/new")) == 2
+    server.stop()
+    assert subprocess.run([BINARY, "fsck", "--deep", "--data", server.data]).returncode == 0
+
+
+@pytest.mark.parametrize("point", [point for point in ALL_POINTS if point.startswith("push.")])
+def test_a_push_is_there_whole_or_not_at_all(point, tmp_path):
+    server = prepare(tmp_path)
+    server.start()
+    assert run_client(server, tmp_path, 1).returncode == 0
+    acknowledged = head(server)
+    server.stop()
+    work = tmp_path / "work"
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
+
+    def git(*words):
+        names = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
+        return subprocess.run(["git", *names, *words], cwd=work, env=environment, capture_output=True, text=True)
+
+    work.mkdir()
+    url = f"http://ann:{server.token}@127.0.0.1:{server.port}/ann/m"
+    assert git("init", "-q", "-b", "work").returncode == 0
+    for n in range(3):
+        (work / f"file{n}").write_text(str(n))
+        assert git("add", "-A").returncode == 0 and git("commit", "-q", "-m", str(n)).returncode == 0
+    pushed = git("rev-parse", "HEAD").stdout.strip()
+    server.start(BASTIDE_CRASH_AT=point)
+    assert git("push", "-q", url, "work").returncode != 0
+    assert server.process.wait(timeout=30) != 0, f"the hub passed {point} without dying"
+    for words in (["fsck", "--deep"], ["ledger", "verify"]):
+        result = subprocess.run([BINARY, *words, "--data", server.data], capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+    server.start()
+    # What a crash left in the making is gone after the start.
+    assert not list((server.data / "cache" / "tmp").glob("*"))
+    branches = {branch["name"]: branch["targetCommit"] for branch in fetch(server, "/api/models/ann/m/refs")["branches"]}
+    assert branches["main"] == acknowledged
+    assert branches.get("work") == (pushed if point == "push.after" else None)
+    again = git("push", url, "work")
+    assert again.returncode == 0, again.stderr
+    assert commits(server, "ann/m") and fetch(server, "/api/models/ann/m/commits/work?limit=9")[0]["id"] == pushed
     server.stop()
     assert subprocess.run([BINARY, "fsck", "--deep", "--data", server.data]).returncode == 0
 

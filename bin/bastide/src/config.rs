@@ -25,6 +25,10 @@ const GC_GRACE_SECONDS: RangeInclusive<i64> = 3600..=365 * 86_400;
 
 const WEBHOOK_TRIGGERS: RangeInclusive<i64> = 1..=1_000_000;
 const WEBHOOK_LOG_DAYS: RangeInclusive<i64> = 1..=3650;
+/// A pack of less holds no ordinary commit; the largest file is more than any git takes.
+const PUSH_BYTES: RangeInclusive<u64> = 1024 * 1024..=MAX_FILE_BYTES;
+const CONCURRENT_PUSHES: RangeInclusive<usize> = 1..=64;
+
 /// A browser or a client takes several at a time.
 const CONNECTIONS: RangeInclusive<usize> = 16..=1_000_000;
 const GIT_PROCESSES: RangeInclusive<usize> = 1..=10_000;
@@ -93,6 +97,10 @@ pub struct File {
     pub webhook_daily_triggers: Option<i64>,
     /// days that the log of a webhook is kept; at least 1
     pub webhook_log_days: Option<i64>,
+    /// largest pack of one `git push`, in bytes; at least 1048576 (1 MiB)
+    pub max_push_bytes: Option<u64>,
+    /// pushes with a pack that are worked at at the same time: each may take 2 GiB of memory; 1 to 64
+    pub concurrent_pushes: Option<usize>,
     /// connections at the same time, and at most half of the files that may be open; at least 16
     pub max_connections: Option<usize>,
 }
@@ -120,6 +128,12 @@ impl File {
         }
         if let Some(seconds) = self.gc_grace_seconds {
             hub.gc_grace_seconds = in_range("gc_grace_seconds", seconds, &GC_GRACE_SECONDS)?;
+        }
+        if let Some(bytes) = self.max_push_bytes {
+            hub.max_push_bytes = in_range("max_push_bytes", bytes, &PUSH_BYTES)?;
+        }
+        if let Some(pushes) = self.concurrent_pushes {
+            hub.concurrent_pushes = in_range("concurrent_pushes", pushes, &CONCURRENT_PUSHES)?;
         }
         // None at all is a choice, too.
         hub.proposal_bytes = self.proposal_bytes.unwrap_or(hub.proposal_bytes);

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bastide_core::{EntryPath, Oid, RefName};
@@ -39,7 +39,14 @@ pub struct Repo {
     store: Arc<gix_odb::Store>,
     slots: usize,
     memory: Arc<Memory>,
+    /// Readers of objects that nobody uses just now: making one costs more than reading most objects.
+    readers: Arc<Mutex<Vec<Reader>>>,
 }
+
+type Reader = gix_odb::Cache<gix_odb::store::Handle<Arc<gix_odb::Store>>>;
+
+/// Readers that are kept of one repository.
+const IDLE_READERS: usize = 4;
 
 /// A pack as its owner knows it: what a copy of it has to be like.
 #[derive(Debug, Clone, Copy)]
@@ -53,14 +60,20 @@ impl Repo {
     pub(crate) fn open(folder: &Path, memory: Arc<Memory>) -> Result<Self, GitError> {
         create(folder)?;
         let slots = (indexes(folder)?.len() * 2).clamp(PACK_SLOTS, MAX_PACK_SLOTS);
-        Ok(Self { folder: folder.to_owned(), store: open_store(folder, slots)?, slots, memory })
+        Ok(Self {
+            folder: folder.to_owned(),
+            store: open_store(folder, slots)?,
+            slots,
+            memory,
+            readers: Arc::default(),
+        })
     }
 
     /// A repository that shares nothing with others but the objects of its alternates.
     pub(crate) fn open_apart(folder: &Path, slots: usize) -> Result<Self, GitError> {
         create(folder)?;
         let (store, memory) = (open_store(folder, slots.min(MAX_PACK_SLOTS))?, Arc::new(Memory::small()));
-        Ok(Self { folder: folder.to_owned(), store, slots, memory })
+        Ok(Self { folder: folder.to_owned(), store, slots, memory, readers: Arc::default() })
     }
 
     /// Packs that this handle can open.
@@ -71,8 +84,19 @@ impl Repo {
     /// Is an object here?
     pub fn has(&self, oid: Oid) -> Result<bool, GitError> {
         let id = gix_hash::ObjectId::Sha1(*oid.as_bytes());
-        let header = self.store.to_cache_arc().try_header(&id);
+        let header = self.with_reader(|reader| reader.try_header(&id));
         Ok(header.map_err(|error| GitError::Odb(error.to_string()))?.is_some())
+    }
+
+    fn with_reader<T>(&self, read: impl FnOnce(&Reader) -> T) -> T {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = idle.unwrap_or_else(|| self.store.to_cache_arc());
+        let done = read(&reader);
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < IDLE_READERS {
+            readers.push(reader);
+        }
+        done
     }
 
     pub(crate) fn store(&self) -> &Arc<gix_odb::Store> {
@@ -162,16 +186,17 @@ impl Repo {
     /// An object's bytes and kind, when it has at most `limit` bytes.
     pub(crate) fn object(&self, oid: Oid, limit: u64) -> Result<(Kind, Vec<u8>), GitError> {
         let id = gix_hash::ObjectId::Sha1(*oid.as_bytes());
-        let handle = self.store.to_cache_arc();
-        let header = handle.try_header(&id).map_err(|error| GitError::Odb(error.to_string()))?;
-        let header = header.ok_or(GitError::Missing(oid))?;
-        if header.size > limit {
-            return Err(GitError::TooLarge { oid, limit });
-        }
-        let mut data = Vec::new();
-        let found = handle.try_find(&id, &mut data).map_err(|error| GitError::Odb(error.to_string()))?;
-        let kind = found.ok_or(GitError::Missing(oid))?.kind;
-        Ok((kind, data))
+        self.with_reader(|reader| {
+            let header = reader.try_header(&id).map_err(|error| GitError::Odb(error.to_string()))?;
+            let header = header.ok_or(GitError::Missing(oid))?;
+            if header.size > limit {
+                return Err(GitError::TooLarge { oid, limit });
+            }
+            let mut data = Vec::new();
+            let found = reader.try_find(&id, &mut data).map_err(|error| GitError::Odb(error.to_string()))?;
+            let kind = found.ok_or(GitError::Missing(oid))?.kind;
+            Ok((kind, data))
+        })
     }
 
     pub fn tree(&self, oid: Oid) -> Result<Arc<Tree>, GitError> {
@@ -198,7 +223,7 @@ impl Repo {
     fn facts(&self, oid: Oid) -> Result<BlobFacts, GitError> {
         self.memory.blobs.get_or_insert_with(&oid, || {
             let id = gix_hash::ObjectId::Sha1(*oid.as_bytes());
-            let header = self.store.to_cache_arc().try_header(&id);
+            let header = self.with_reader(|reader| reader.try_header(&id));
             let header =
                 header.map_err(|error| GitError::Odb(error.to_string()))?.ok_or(GitError::Missing(oid))?;
             let size = header.size;

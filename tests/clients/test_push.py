@@ -643,3 +643,61 @@ def test_the_ledger_says_who_pushed_what(server, repo, pusher, base, tmp_path):
     moved = {(fact["ref"], fact["before"], fact["after"]) for fact in facts}
     assert {(HEAD, base, commit), ("refs/heads/l", "", commit)} <= moved
     assert all(event["actor_name"] == "ann" and event["credential_id"] for event in events)
+
+
+# Pull requests ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pull(server, repo, bob, tmp_path):
+    """A pull request of bob's, who may only read, with his folder."""
+    number = bob.create_pull_request(repo, title="A change of mine").num
+    mine = Work(tmp_path / "bob" / "w", server, repo, token=bob.token).begin()
+    ref = f"refs/pr/{number}"
+    mine.git("fetch", "-q", "origin", f"{ref}:work")
+    mine.git("switch", "-q", "work")
+    mine.ref = ref
+    return mine
+
+
+def test_a_pull_request_is_pushed_to_by_its_author_and_by_writers(server, repo, pull, work):
+    commit = pull.commit(change="1")
+    head = refs(server, repo)[HEAD]
+    said = pull.fails("push", "origin", f"HEAD:{pull.ref}", "HEAD:refs/heads/main", "HEAD:refs/heads/x", "HEAD:refs/tags/t")
+    found = refs(server, repo)
+    assert found[pull.ref] == commit and found[HEAD] == head and "pull requests of your own" in said
+    assert set(found) == {HEAD, pull.ref}
+    # Told in the discussion.
+    number = pull.ref.rsplit("/", 1)[1]
+    details = ask(server, f"/api/models/{repo}/discussions/{number}")
+    assert commit in json.dumps(details["events"])
+    # Its author may push anything to it; a writer goes forward.
+    pull.git("commit", "-q", "--amend", "-m", "another")
+    pull.git("push", "-f", "origin", f"HEAD:{pull.ref}")
+    work.git("fetch", "-q", "origin", f"{pull.ref}:theirs")
+    work.git("switch", "-q", "theirs")
+    mine = work.commit(review="ok")
+    work.git("push", "origin", f"HEAD:{pull.ref}")
+    assert refs(server, repo)[pull.ref] == mine
+    work.git("commit", "-q", "--amend", "-m", "another")
+    assert "only its author" in work.fails("push", "-f", "origin", f"HEAD:{pull.ref}")
+    assert "close it" in work.fails("push", "origin", f":{pull.ref}")
+
+
+def test_pull_requests_of_others_and_none(server, repo, pull, tmp_path, bob, api):
+    other = Work(tmp_path / "eve" / "w", server, repo, token=server.user(f"eve{time.monotonic_ns() % 10**9}")).begin()
+    other.git("fetch", "-q", "origin", pull.ref)
+    other.git("switch", "-q", "-c", "w", "FETCH_HEAD")
+    commit = other.commit(a="1")
+    with Trace(server, repo):
+        assert "Only its author" in other.fails("push", "origin", f"HEAD:{pull.ref}")
+        assert "no such pull request" in other.fails("push", "origin", "HEAD:refs/pr/999")
+        assert "pull requests of your own" in other.fails("push", "origin", "HEAD:refs/heads/mine")
+    assert unfetchable(other, commit)
+    api.change_discussion_status(repo, int(pull.ref.rsplit("/", 1)[1]), "closed")
+    pull.commit(b="1")
+    assert "is closed" in pull.fails("push", "origin", f"HEAD:{pull.ref}")
+    # The rules are those of every commit.
+    api.change_discussion_status(repo, int(pull.ref.rsplit("/", 1)[1]), "open")
+    pull.commit(big=b"0" * (LARGE + 1))
+    assert "big has 10485761 bytes" in pull.fails("push", "origin", f"HEAD:{pull.ref}")

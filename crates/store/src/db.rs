@@ -27,17 +27,17 @@ enum Engine {
     Postgres(postgres::Postgres),
 }
 
-/// Rows of one statement, and of the one for what is left over: few texts, so that each is planned once.
+/// Rows of one statement, where many go in one: few texts, so that each is planned once.
 const BATCH_ROWS: usize = 100;
 
 /// Rows in batches: how many there are, of how many columns, and their values.
-fn batches(rows: Vec<Vec<Value>>) -> impl Iterator<Item = (usize, usize, Vec<Value>)> {
-    let whole = rows.len() / BATCH_ROWS * BATCH_ROWS;
+fn batches(rows: Vec<Vec<Value>>, most: usize) -> impl Iterator<Item = (usize, usize, Vec<Value>)> {
+    let whole = rows.len() / most * most;
     let columns = rows.first().map_or(0, Vec::len);
     let mut rows = rows.into_iter();
     let mut done = 0;
     std::iter::from_fn(move || {
-        let count = if done < whole { BATCH_ROWS } else { 1 };
+        let count = if done < whole { most } else { 1 };
         done += count;
         let params: Vec<Value> = rows.by_ref().take(count).flatten().collect();
         (!params.is_empty()).then_some((count, columns, params))
@@ -174,7 +174,10 @@ impl WriteTx {
         (head, tail): (&str, &str),
         rows: Vec<Vec<Value>>,
     ) -> Result<(), StoreError> {
-        let batches: Vec<(String, Vec<Value>)> = batches(rows)
+        // One by one where a statement costs next to nothing: SQLite keeps a journal of its own for those of
+        // many rows.
+        let most = if self.is_sqlite() { 1 } else { BATCH_ROWS };
+        let batches: Vec<(String, Vec<Value>)> = batches(rows, most)
             .map(|(count, columns, params)| (format!("{head} {} {tail}", places(count, columns)), params))
             .collect();
         match self.reader.0.take().ok_or(StoreError::Cancelled)? {

@@ -23,6 +23,7 @@ mod locks;
 mod making;
 mod profiles;
 mod pulls;
+mod push;
 mod quota;
 mod refs;
 mod repos;

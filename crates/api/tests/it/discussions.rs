@@ -1,6 +1,9 @@
 //! Discussions: who may say what where, what is shown of it, and what never is.
 
-use bastide_core::limits::{COMMENTS_PER_HOUR, DISCUSSIONS_PER_DAY, MAX_COMMENT_BYTES, MAX_COMMENT_VERSIONS};
+use bastide_core::limits::{
+    COMMENTS_PER_HOUR, DISCUSSIONS_PER_DAY, MAX_COMMENT_BYTES, MAX_COMMENT_VERSIONS, MAX_DISCUSSION_BYTES,
+    MAX_DISCUSSION_EVENTS,
+};
 use bastide_core::{Role, TokenRole};
 use bastide_hub::access::Admin;
 use bastide_testkit::{Client, Reply, TestHub};
@@ -637,5 +640,37 @@ async fn checking_finds_what_is_said_twice_and_differs() {
         undo.undo();
     }
     assert!(check().await.is_empty());
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_discussion_has_an_end_in_bytes_and_in_events() {
+    let (hub, ann, bob, _) = scene().await;
+    open(&ann, API, "long", "").await;
+    let most = MAX_DISCUSSION_BYTES / (MAX_COMMENT_BYTES as u64 + 100);
+    let text = "'".repeat(MAX_COMMENT_BYTES);
+    for _ in 0..most {
+        say(&ann, 1, &text).await.expect(200);
+    }
+    assert!(say(&ann, 1, &text).await.expect(422).text().contains("this discussion is full"));
+    let first = event_of(&ann, 1, 1).await;
+    edit(&ann, 1, &first, &text).await.expect(422);
+    say(&bob, 1, "what is short has room yet").await.expect(200);
+    let found = detail(&bob, 1).await;
+    assert_eq!(found["events"].as_array().unwrap().len() as u64, most + 2);
+    assert_eq!(found["events"][1]["data"]["latest"]["raw"].as_str(), Some(&*text));
+    // Who may write ends it all the same.
+    set_status(&ann, 1, "closed").await.expect(200);
+
+    open(&bob, API, "many", "").await;
+    hub.tamper(&format!("UPDATE discussion SET events = {} WHERE num = 2", MAX_DISCUSSION_EVENTS - 1));
+    say(&bob, 2, "the last word").await.expect(200);
+    for client in [&ann, &bob] {
+        say(client, 2, "no, this").await.expect(422);
+        client.post(&format!("{API}/2/title"), json!({ "title": "or here" })).await.expect(422);
+    }
+    ann.post(&format!("{API}/2/lock"), json!({ "locked": true })).await.expect(200);
+    set_status(&bob, 2, "closed").await.expect(422);
+    set_status(&ann, 2, "closed").await.expect(200);
     hub.finish().await;
 }

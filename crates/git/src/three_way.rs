@@ -18,6 +18,7 @@ use flate2::read::ZlibDecoder;
 use crate::edit::{Edit, Op};
 use crate::object::{Entry, Pointer, Tree};
 use crate::process::git;
+use crate::quarantine::limit_process;
 use crate::{GitError, Repo};
 
 /// Paths that are named as conflicts.
@@ -157,6 +158,7 @@ impl Workspace {
                 "merge.renameLimit=1000",
             ])
             .args(["-c", "merge.directoryRenames=false", "-c", "core.attributesFile=/dev/null"])
+            .args(["-c", "core.packedGitWindowSize=16m", "-c", "core.packedGitLimit=256m"])
             .args(["merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"])
             .arg("--allow-unrelated-histories")
             .args([ours.to_string(), theirs.to_string()])
@@ -229,15 +231,23 @@ fn loose(oid: Oid, path: &Path) -> Result<(Option<Made>, u64), GitError> {
 /// Runs a program to its end, or to that of its time. Its exit status and what it says of errors.
 fn run(mut command: Command, limit: Duration) -> Result<(Option<i32>, Vec<u8>), GitError> {
     let mut child = command.stderr(Stdio::piped()).spawn()?;
+    // What two people have written may be made to take all memory. One that has ended already has no limits.
+    if let Err(error) = limit_process(child.id(), MAX_NEW_BYTES)
+        && child.try_wait()?.is_none()
+    {
+        child.kill()?;
+        child.wait()?;
+        return Err(error);
+    }
     let ends = Instant::now() + limit;
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok((status.code(), errors_of(&mut child)));
-        }
         if Instant::now() >= ends {
             child.kill()?;
             child.wait()?;
             return Err(GitError::TooSlow);
+        }
+        if let Some(status) = child.try_wait()? {
+            return Ok((status.code(), errors_of(&mut child)));
         }
         std::thread::sleep(POLL);
     }

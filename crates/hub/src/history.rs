@@ -222,11 +222,14 @@ impl Hub {
         name: &RefName,
         message: Option<String>,
     ) -> Result<Oid, Problem> {
+        let message = checked_message("a commit's message", message)?;
         let _turn = self.locks.lock(access.repo_id()).await;
+        if let Some(number) = name.pull_request_number() {
+            return self.squash_pull(context, access, number, message).await;
+        }
         let head = refs::get(&mut self.db.read().await?, access, name).await?;
         let head = head.ok_or_else(|| Problem::RevisionNotFound(name.short().to_owned()))?.commit;
         let tree = self.read_commit(access, head).await?.tree;
-        let message = checked_message("a commit's message", message)?;
         let message = message.unwrap_or_else(|| format!("Super-squash branch '{}'", name.short()));
         let root = self.write_root(context, access, Some(tree), message).await?;
         let published = async {

@@ -6,6 +6,7 @@
 mod base;
 mod conflicts;
 mod merge;
+mod squash;
 mod storage;
 
 use bastide_core::{DiscussionEventKind, DiscussionStatus, Oid, RefName, Revision};

@@ -265,6 +265,29 @@ async fn squashing_makes_one_commit_that_names_its_authors() {
     hub.finish().await;
 }
 
+#[tokio::test]
+async fn a_pull_request_that_was_squashed_is_merged_as_before() {
+    let (hub, ann, bob) = scene().await;
+    proposed(&bob, "ann/m", &[put("a.txt", "bob\n")]).await;
+    commit_with(&bob, "ann/m", PR1, json!({ "summary": "more" }), &[put("c.txt", "three")]).await.expect(200);
+    commit(&ann, "ann/m", &[put("d.txt", "four")]).await.expect(200);
+    let squash = format!("/api/models/ann/m/super-squash/{PR1}");
+    bob.post(&squash, json!({})).await.expect(403);
+    ann.post(&squash, json!({ "message": "all of it" })).await.expect(200);
+    let commits = ann.get(&format!("/api/models/ann/m/commits/{PR1}")).await.json();
+    let titles: Vec<_> = commits.as_array().unwrap().iter().map(|commit| commit["title"].clone()).collect();
+    assert_eq!(titles[0], "all of it");
+    assert!(!titles.contains(&json!("more")), "{titles:?}");
+    let events = detail(&ann, 1).await["events"].clone();
+    assert_eq!(events.as_array().unwrap().last().unwrap()["data"]["subject"], "all of it");
+    assert_eq!(detail(&ann, 1).await["filesWithConflicts"], false);
+    merge(&ann, 1).await.expect(200);
+    assert_eq!(text(&ann, "main", "a.txt").await.expect(200).text(), "bob\n");
+    assert_eq!(text(&ann, "main", "d.txt").await.expect(200).text(), "four");
+    ann.post(&squash, json!({})).await.expect(403);
+    hub.finish().await;
+}
+
 /// An object of a stranger's: uploaded over LFS, without a word about pull requests.
 async fn bring(client: &Client, data: &[u8]) -> Reply {
     let answer =

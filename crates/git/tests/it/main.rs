@@ -8,6 +8,7 @@
 )]
 
 mod history;
+mod three_way;
 
 use std::collections::BTreeMap;
 use std::process::Command;

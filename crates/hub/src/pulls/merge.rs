@@ -9,7 +9,6 @@ use bastide_git::{
     Edit, Edited, GitError, Merge, NewCommit, NewPack, Op, PackWriter, Person, Repo, commits_ahead,
     edit_tree, merge_commits,
 };
-use bastide_inspect::git_files;
 use bastide_ledger::{Action, Context, NewEvent};
 use bastide_store::discussions::{self, Discussion, Merged};
 use bastide_store::git::{self, ChangeRow, CommitRow, Pack};
@@ -24,6 +23,7 @@ use crate::commits::author;
 use crate::discussions::{add_event, comment_text, discussion_event};
 use crate::metadata::Metadata;
 use crate::repos::repo_event;
+use crate::rules;
 use crate::{Hub, Problem};
 
 /// How long git may take to merge.
@@ -146,7 +146,7 @@ impl Hub {
         let put: Vec<(EntryPath, Oid)> = put.collect();
         for (path, oid) in &put {
             if let Some(content) = files.get(oid) {
-                git_files::check(path.file_name(), content).map_err(Problem::Unprocessable)?;
+                rules::check_content(path, content)?;
             }
         }
         self.judge_card(access, &put, files).await?;
@@ -190,11 +190,7 @@ impl Hub {
                 content => content?,
             },
         };
-        let card = bastide_inspect::card::read(&String::from_utf8_lossy(&content), access.repo().path.kind);
-        match card.errors.first() {
-            None => Ok(()),
-            Some(error) => Err(Problem::Invalid(format!("Invalid metadata in README.md.\n- Error: {error}"))),
-        }
+        Ok(rules::check_card(access.repo().path.kind, &content)?)
     }
 
     /// Writes the objects of a merge and stores them.

@@ -8,6 +8,7 @@
 )]
 
 mod discussions;
+mod proposals;
 mod rows;
 mod schema;
 mod social;
@@ -83,6 +84,9 @@ on_both!(
     discussions_are_numbered_once_and_listed_with_pinned_ones_first,
     comments_keep_every_version_and_hidden_ones_are_not_read,
     refs_of_pull_requests_move_for_who_proposes_and_nothing_else_does,
+    what_proposers_bring_counts_until_it_is_gone_or_taken_over,
+    a_permit_to_propose_replaces_nothing,
+    pull_requests_are_counted_by_author_and_day,
 );
 
 /// A fresh database of its own for one test.

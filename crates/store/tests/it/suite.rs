@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use crate::discussions::*;
+pub use crate::proposals::*;
 pub use crate::rows::*;
 pub use crate::social::*;
 pub use crate::webhooks::*;

@@ -127,9 +127,12 @@ struct DetailJson<'a> {
     events: Vec<EventJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     files_with_conflicts: Option<Value>,
+    /// When it is asked for, for pull requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<String>,
 }
 
-async fn detail(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Answer<Response> {
+async fn detail(State(hub): State<Hub>, caller: Caller, route: RepoRoute, query: Query) -> Answer<Response> {
     let access = caller.repo::<Read>(&hub, &route.path).await?;
     let (discussion, events) = hub.discussion(&access, num(&route)?).await?;
     let id = access.repo().path.id();
@@ -138,7 +141,12 @@ async fn detail(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Ans
         true => Some(hub.pull_conflicts(&access, &discussion).await?),
         false => None,
     };
+    let diff = match discussion.is_pull_request() && query.flag("diff") {
+        true => Some(pulls::diff(&hub, &caller, &access, &discussion).await?.unwrap_or_default()),
+        false => None,
+    };
     let detail = DetailJson {
+        diff: diff.map(|diff| String::from_utf8_lossy(&diff).into_owned()),
         head: DiscussionJson::new(repo, &discussion),
         events: events.iter().map(EventJson::from).collect(),
         files_with_conflicts: conflicts.as_ref().map(conflicts_json),

@@ -62,7 +62,7 @@ async fn patch(hub: &Hub, caller: &Caller, route: &RepoRoute, compared: Compared
     Ok(response)
 }
 
-fn delivery(via: &'static str, Compared { base, head }: Compared, bytes: usize) -> Delivery {
+pub fn delivery(via: &'static str, Compared { base, head }: Compared, bytes: usize) -> Delivery {
     let base = base.map(|base| base.to_string()).unwrap_or_default();
     Delivery { via, commit: Some(head), path: None, object: format!("{base}..{head}"), bytes: bytes as u64 }
 }

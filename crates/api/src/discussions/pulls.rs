@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use bastide_hub::Hub;
-use bastide_hub::access::Write;
+use bastide_hub::access::{Access, Read, Write};
+use bastide_hub::discussions::Discussion;
 use bastide_hub::pulls::MergeRequest;
 use http::Method;
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use super::num;
 use crate::answer::Answer;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute, null_is_missing};
+use crate::history::delivery;
 use crate::routes::Routes;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -19,6 +21,18 @@ pub fn routes(routes: Routes) -> Routes {
         .api(Method::POST, "/api/{kind}/{ns}/{name}/discussions/{num}/merge", merge)
         .api(Method::DELETE, "/api/{kind}/{ns}/{name}/discussions/{num}/ref", delete_ref)
         .api(Method::GET, "/api/{kind}/{ns}/{name}/discussions/{num}/storage", storage)
+}
+
+/// What a pull request changes, as a patch, which is a delivery of content.
+pub async fn diff(
+    hub: &Hub,
+    caller: &Caller,
+    access: &Access<Read>,
+    pull: &Discussion,
+) -> Answer<Option<Vec<u8>>> {
+    let Some((compared, text)) = hub.pull_patch(access, pull).await? else { return Ok(None) };
+    hub.record_read(&caller.context, access, delivery("diff", compared, text.len()))?;
+    Ok(Some(text))
 }
 
 #[derive(Deserialize)]

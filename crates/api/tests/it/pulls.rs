@@ -102,6 +102,11 @@ async fn a_stranger_opens_a_pull_request_with_a_commit_and_a_writer_merges_it() 
     assert_eq!(events[1]["type"], "commit");
     assert_eq!(events[1]["data"], json!({ "subject": "a proposal", "oid": commit }));
 
+    // What it changes, also when the branch has moved on.
+    let patch = async || bob.get(&route("ann/m", 1, "?diff=1")).await.expect(200).json()["diff"].clone();
+    let before_merge = patch().await;
+    assert!(before_merge.as_str().unwrap().contains("+++ b/b.txt\n@@ -0,0 +1 @@\n+two\n"), "{before_merge}");
+    assert!(detail(&bob, 1).await.get("diff").is_none());
     merge(&bob, 1).await.expect(403);
     merge(&hub.anonymous(), 1).await.expect(401);
     let merged =
@@ -114,6 +119,7 @@ async fn a_stranger_opens_a_pull_request_with_a_commit_and_a_writer_merges_it() 
     let kinds: Vec<&str> =
         found["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["comment", "commit", "comment", "status-change"]);
+    assert_eq!(patch().await, before_merge);
     // Both histories, the proposer's commit as its own.
     let commits = ann.get("/api/models/ann/m/commits/main").await.json();
     let authors: Vec<_> =

@@ -1,10 +1,12 @@
 //! Where a pull request begins: at a branch, or at a commit that the branch has.
 
 use bastide_core::{Oid, RefName};
+use bastide_store::discussions::Discussion;
 use bastide_store::refs;
 
 use super::base_branch;
-use crate::access::{Access, Propose};
+use crate::access::{Access, Propose, Read};
+use crate::diffs::Compared;
 use crate::{Hub, Problem};
 
 impl Hub {
@@ -28,6 +30,22 @@ impl Hub {
             _ => Err(Problem::Invalid(format!(
                 "parentCommit has to be a commit of {base}: that is what the pull request is to be merged into"
             ))),
+        }
+    }
+
+    /// What a pull request changes, as a patch: from where it left its branch, or the branch's stand before it was
+    /// merged. `None` when its commits are gone, or its branch is.
+    pub async fn pull_patch(
+        &self,
+        access: &Access<Read>,
+        pull: &Discussion,
+    ) -> Result<Option<(Compared, Vec<u8>)>, Problem> {
+        let Some(details) = &pull.pull_request else { return Ok(None) };
+        let base = details.base_commit.map_or_else(|| details.base.to_string(), |base| base.to_string());
+        match self.compared(access, &format!("{base}...refs/pr/{}", pull.num)).await {
+            Ok(compared) => Ok(Some((compared, self.patch(access, compared).await?))),
+            Err(Problem::RevisionNotFound(_) | Problem::Unprocessable(_)) => Ok(None),
+            Err(problem) => Err(problem),
         }
     }
 

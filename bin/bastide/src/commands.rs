@@ -3,6 +3,7 @@
 mod init;
 mod ledger;
 mod org;
+mod quota;
 mod serve;
 mod store;
 mod token;
@@ -43,6 +44,8 @@ enum Command {
     Org(org::Args),
     /// Create, list and revoke access tokens.
     Token(token::Args),
+    /// Set, show and list how much users, organizations and repositories may store.
+    Quota(quota::Args),
     /// Check, export and sign the ledger of everything that happened.
     Ledger(ledger::Args),
     /// Remove what nothing refers to any more, in two phases with grace.
@@ -70,6 +73,7 @@ impl Cli {
             Command::User(args) => user::run(&self.location, args).await,
             Command::Org(args) => org::run(&self.location, args).await,
             Command::Token(args) => token::run(&self.location, args).await,
+            Command::Quota(args) => quota::run(&self.location, args).await,
             Command::Ledger(args) => ledger::run(&self.location, args).await,
             Command::Gc(args) => store::gc(&self.location, args).await,
             Command::Fsck(args) => store::fsck(&self.location, args).await,

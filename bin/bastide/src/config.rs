@@ -22,6 +22,8 @@ const LFS_MULTIPART_BYTES: RangeInclusive<u64> = 5 * 1024 * 1024..=MAX_FILE_BYTE
 /// An upload takes a while between its bytes and its commit: a shorter grace would take the bytes
 /// away under it.
 const GC_GRACE_SECONDS: RangeInclusive<i64> = 3600..=365 * 86_400;
+/// With less not even an empty repository fits: a mistake in the unit.
+const QUOTA_BYTES: RangeInclusive<u64> = 1_000_000..=i64::MAX as u64;
 
 const WEBHOOK_TRIGGERS: RangeInclusive<i64> = 1..=1_000_000;
 const WEBHOOK_LOG_DAYS: RangeInclusive<i64> = 1..=3650;
@@ -83,6 +85,10 @@ pub struct File {
     pub lfs_multipart_bytes: Option<u64>,
     /// seconds between the steps of `gc`: how long what nothing points at can be taken up again; at least 3600
     pub gc_grace_seconds: Option<i64>,
+    /// bytes that the repositories of a user may take together, where `bastide quota` has set nothing else
+    pub quota_bytes_user: Option<u64>,
+    /// the same for an organization
+    pub quota_bytes_org: Option<u64>,
     /// bytes that somebody without the right to write may bring to one repository by pull requests
     pub proposal_bytes: Option<u64>,
     /// pull requests that somebody without the right to write may have open in one repository
@@ -135,6 +141,10 @@ impl File {
         if let Some(pushes) = self.concurrent_pushes {
             hub.concurrent_pushes = in_range("concurrent_pushes", pushes, &CONCURRENT_PUSHES)?;
         }
+        let quota =
+            |key, bytes: Option<u64>| bytes.map(|bytes| in_range(key, bytes, &QUOTA_BYTES)).transpose();
+        hub.quota_bytes_user = quota("quota_bytes_user", self.quota_bytes_user)?;
+        hub.quota_bytes_org = quota("quota_bytes_org", self.quota_bytes_org)?;
         // None at all is a choice, too.
         hub.proposal_bytes = self.proposal_bytes.unwrap_or(hub.proposal_bytes);
         if let Some(processes) = self.git_processes {
@@ -296,6 +306,8 @@ mod tests {
             ("max_connections = 16", "max_connections = 15"),
             ("webhook_daily_triggers = 1", "webhook_daily_triggers = 0"),
             ("webhook_log_days = 3650", "webhook_log_days = 3651"),
+            ("quota_bytes_user = 1000000", "quota_bytes_user = 999999"),
+            ("quota_bytes_org = 1000000", "quota_bytes_org = 0"),
             ("gc_grace_seconds = 31536000", "gc_grace_seconds = 31536001"),
         ] {
             assert!(settings(good).is_ok(), "{good}");
@@ -332,7 +344,7 @@ mod tests {
         let source = include_str!("config.rs");
         let body = source.split("pub struct File {").nth(1).unwrap().split("\n}").next().unwrap();
         let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines.len(), 32, "one line of comment for each key");
+        assert_eq!(lines.len(), 40, "one line of comment for each key");
         for pair in lines.chunks(2) {
             let (comment, key) = (pair[0].trim_start_matches("/// "), pair[1].trim_start_matches("pub "));
             let row = format!("| `{}` |", key.split(':').next().unwrap());

@@ -180,7 +180,6 @@ impl Inspector {
             if step.old.contains(&step.new) {
                 continue;
             }
-            self.room = self.room.checked_sub(1).ok_or(GitError::TooManyChanges)?;
             if let (Some(new), true) = (step.new, step.old.iter().all(Option::is_none)) {
                 added.push(new);
             }
@@ -194,6 +193,8 @@ impl Inspector {
         let Some(one) = step.new.or_else(|| step.old.iter().flatten().next().copied()) else { return Ok(()) };
         let shown = String::from_utf8_lossy(one.name);
         let path = if prefix.is_empty() { shown.into_owned() } else { format!("{prefix}/{shown}") };
+        // Long paths count for more: all of them are in memory at the end.
+        self.room = self.room.checked_sub(1 + path.len() / 128).ok_or(GitError::TooManyChanges)?;
         let is_tree = one.is_tree();
         let old = step.old.first().copied().flatten().map(|entry| entry.oid);
         found.changes.push(Change { path: path.clone(), old, new: step.new.map(|new| new.oid), is_tree });

@@ -17,8 +17,10 @@ use crate::{Hub, Problem};
 /// New commits of one push, and paths that they change: all of it is one transaction.
 const MAX_PUSH_COMMITS: usize = 50_000;
 const MAX_PUSH_CHANGES: usize = 1_000_000;
-/// Commits that are walked to find out whether a push goes forward.
-const MAX_WALK: usize = 2_000_000;
+/// Commits that are walked to find out which refs of a push go forward. Beyond, one counts as forced.
+const MAX_WALK: usize = 500_000;
+/// New commits under all refs of a push together.
+const MAX_NEEDED: usize = 10_000_000;
 /// Tags of tags.
 const MAX_TAGS: usize = 4;
 const TOO_MUCH: &str = "a push brings at most 50000 commits and 1000000 changed paths: push older commits first, \
@@ -126,11 +128,17 @@ impl Hub {
         let faults = self.look_at_commits(pusher, &repo, &mut history, &mut judged, answer).await?;
         let cards = self.check_cards(pusher, &repo, wishes, &judged).await?;
         let moves = self.find_moves(&repo, wishes, &judged).await?;
+        let mut room = MAX_NEEDED;
         for (at, wish) in wishes.iter_mut().enumerate() {
             let Some(tip) = judged.tips.get_mut(at).and_then(Option::as_mut) else { continue };
             tip.moves = moves.get(at).copied().unwrap_or(Move::Force);
+            if room == 0 {
+                wish.refuse("too many refs with too many new commits: push some of them first");
+                continue;
+            }
             let (commits, all) = needed(tip.commit, &judged.order, &history, &judged.commits);
             tip.commits = commits;
+            room = room.saturating_sub(tip.commits.len());
             let mut wrong: Vec<(Oid, Fault)> = Vec::new();
             for id in tip.commits.iter().filter_map(|at| judged.order.get(*at)) {
                 wrong.extend(faults.get(id).into_iter().flatten().map(|fault| (*id, fault.clone())));
@@ -322,10 +330,11 @@ impl Hub {
         let asked: Vec<_> = asked.collect();
         let repo = repo.clone();
         let find = move || {
+            let mut budget = MAX_WALK;
             let find = |(old, new): (Option<Oid>, Option<Oid>)| match (old, new) {
                 (None, _) => Ok(Move::Create),
                 (_, None) => Ok(Move::Delete),
-                (Some(old), Some(new)) if leads_to(&repo, new, old)? => Ok(Move::Forward),
+                (Some(old), Some(new)) if leads_to(&repo, new, old, &mut budget)? => Ok(Move::Forward),
                 (Some(old), Some(_)) if is_bare_start(&repo, old)? => Ok(Move::Rewrite),
                 (Some(_), Some(_)) => Ok(Move::Force),
             };
@@ -336,16 +345,16 @@ impl Hub {
 }
 
 /// Does the history of `new` have `old` in it?
-fn leads_to(repo: &Repo, new: Oid, old: Oid) -> Result<bool, GitError> {
+fn leads_to(repo: &Repo, new: Oid, old: Oid, budget: &mut usize) -> Result<bool, GitError> {
     // A tag of a tag goes nowhere forward, and is free to go anywhere.
     if repo.commit(old).is_err() {
         return Ok(false);
     }
-    let (mut found, mut walked) = (false, 0);
+    let mut found = false;
     repo.walk_history(new, |id| {
         found = id == old;
-        walked += 1;
-        !found && walked < MAX_WALK
+        *budget = budget.saturating_sub(1);
+        !found && *budget > 0
     })?;
     Ok(found)
 }

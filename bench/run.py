@@ -369,23 +369,25 @@ def beside_info(server: Server, repo: str, routes) -> None:
 
 
 def measure_social(server: Server, repo: str) -> None:
-    """An overview, likes and a collection, in turn with information about a repository."""
-    slug = call(server, "/api/collections", {"title": "measured"})["slug"]
-    collection = f"/api/collections/{slug}"
+    """An overview, likes and collections, in turn with what has as much to read: a repository, or 20 of them."""
+    slugs = [call(server, "/api/collections", {"title": f"number {n}"})["slug"] for n in range(2)]
+    empty, full = (f"/api/collections/{slug}" for slug in slugs)
     for n in range(20):
         item = create(server, f"item-{n}")
-        call(server, f"{collection}/items", {"item": {"id": item, "type": "model"}, "note": f"number {n}"})
+        call(server, f"{full}/items", {"item": {"id": item, "type": "model"}, "note": f"number {n}"})
         call(server, f"/api/models/{item}/like", {})
+    one, many = ("GET /api/models/{id}", f"/api/models/{repo}"), ("a list of 20 models", "/api/models?limit=20")
     wheres = (
-        ("overview of a user", "/api/users/ann/overview"),
-        ("who likes a repository", "/api/models/ann/item-0/likers"),
-        ("a collection with 20 items", collection),
+        ("overview of a user", "/api/users/ann/overview", one, 1.5),
+        ("who likes a repository", "/api/models/ann/item-0/likers", one, 1.5),
+        ("a collection without items", empty, one, 1.5),
+        ("a collection with 20 items", full, many, 1.0),
     )
-    for name, where in wheres:
-        pairs = [[load(server.url + url, server.token)[1] for url in (f"/api/models/{repo}", where)] for _ in range(5)]
-        info, own = (sorted(times)[2] for times in zip(*pairs))
-        figure = f"p50 {own:.2f} ms, {own / info:.2f} of GET /api/models/{{id}} ({info:.2f} ms)"
-        report(name, figure, Target(own / info, "<=", 1.5))
+    for name, where, (beside, other), most in wheres:
+        pairs = [[load(server.url + url, server.token)[1] for url in (other, where)] for _ in range(5)]
+        theirs, own = (sorted(times)[2] for times in zip(*pairs))
+        figure = f"p50 {own:.2f} ms, {own / theirs:.2f} of {beside} ({theirs:.2f} ms)"
+        report(name, figure, Target(own / theirs, "<=", most))
 
 
 def growth(name: str, small: float, big: float, most: float | None = 1.2) -> None:

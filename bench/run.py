@@ -358,6 +358,9 @@ def measure_webhooks(server: Server, repo: str) -> None:
         made = call(server, api, {"url": f"https://hooks.example.org/{n}", "watched": watched})
     one = f"{api}/{made['webhook']['id']}"
     beside_info(server, repo, (("list of 10 webhooks", api), ("a webhook", one), ("its log", f"{one}/deliveries")))
+    # What follows is not told to anybody.
+    for webhook in call(server, api):
+        call(server, f"{api}/{webhook['id']}", method="DELETE")
 
 
 def beside_info(server: Server, repo: str, routes) -> None:

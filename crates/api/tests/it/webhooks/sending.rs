@@ -476,6 +476,7 @@ async fn what_was_sent_can_be_sent_again_by_its_owner_alone() {
     let change = json!({ "url": other.url(), "secret": "new" });
     scene.ann.post(&scene.hook, change).await.expect(200);
     scene.receiver.hits();
+    scene.hub.advance_seconds(1);
     let made = scene.ann.post(&format!("{}/replay/{line}", scene.hook), json!({})).await.expect(200).json();
     assert_eq!(scene.hub.run_webhooks().await, 1);
     let hit = other.hits().pop().unwrap();

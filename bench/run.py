@@ -20,6 +20,7 @@ import os
 import pathlib
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -492,19 +493,21 @@ class HttpBackend:
             fastcgi_param CONTENT_TYPE $content_type; fastcgi_param CONTENT_LENGTH $content_length;
             fastcgi_param REMOTE_USER ann; fastcgi_param HOME {folder}; }} }} }}""")
         self.processes = [
-            subprocess.Popen(["fcgiwrap", "-c", "4", "-s", f"unix:{socket_path}"]),
-            subprocess.Popen(["nginx", "-c", str(folder / "backend.conf")]),
+            subprocess.Popen(["fcgiwrap", "-c", "4", "-s", f"unix:{socket_path}"], start_new_session=True),
+            subprocess.Popen(["nginx", "-c", str(folder / "backend.conf")], start_new_session=True),
         ]
         time.sleep(0.5)
 
     def repository(self, name: str) -> str:
-        git("init", "-q", "--bare", self.root / name)
+        git("init", "-q", "--bare", "-b", "main", self.root / name)
         git("config", "http.receivepack", "true", at=self.root / name)
         return f"{self.url}/{name}"
 
     def stop(self) -> None:
+        # With the workers, which one of the two leaves behind.
         for process in self.processes:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
 
 
 def git(*words: object, at: pathlib.Path | None = None, given: str | None = None) -> float:

@@ -146,7 +146,10 @@ def test_locks(api, server, lab, clone):
     (will.folder / "a.bin").write_bytes(b"two")
     will("commit", "-q", "-am", "against a lock")
     refused = will.run("push", "origin", "HEAD:main", status=None)
-    assert refused.returncode != 0 and "a.bin" in refused.stderr
+    assert refused.returncode != 0 and "a.bin" in refused.stdout + refused.stderr
+    will("-c", "lfs.locksverify=false", "lfs", "push", "origin", "main")
+    refused = will.run("push", "--no-verify", "origin", "HEAD:main", status=None)
+    assert refused.returncode != 0 and "a.bin by ann" in refused.stderr, refused.stderr
     with pytest.raises(HfHubHTTPError, match="a.bin by ann"):
         HfApi(token=lab).upload_file(path_or_fileobj=b"two", path_in_repo="a.bin", repo_id="lab/locks")
     assert will.run("lfs", "unlock", "a.bin", status=None).returncode != 0

@@ -12,6 +12,7 @@ mod proposals;
 mod rows;
 mod schema;
 mod social;
+mod storage;
 mod suite;
 mod webhooks;
 
@@ -87,6 +88,10 @@ on_both!(
     what_proposers_bring_counts_until_it_is_gone_or_taken_over,
     a_permit_to_propose_replaces_nothing,
     pull_requests_are_counted_by_author_and_day,
+    what_is_used_follows_packs_and_rights,
+    quotas_and_what_uploads_in_parts_may_bring,
+    a_path_is_locked_once,
+    content_is_listed_and_deleted_for_good,
 );
 
 /// A fresh database of its own for one test.

@@ -7,6 +7,7 @@ pub use crate::discussions::*;
 pub use crate::proposals::*;
 pub use crate::rows::*;
 pub use crate::social::*;
+pub use crate::storage::*;
 pub use crate::webhooks::*;
 use bastide_core::id::RowId;
 use bastide_core::{
@@ -349,7 +350,7 @@ pub async fn what_leads_to_a_model_is_told_to_who_may_see_it(db: &Db) {
     }
 }
 
-fn new_xorb<'a>(n: u8, key: &'a str, eligible: &'a [XetHash]) -> NewXorb<'a> {
+pub(crate) fn new_xorb<'a>(n: u8, key: &'a str, eligible: &'a [XetHash]) -> NewXorb<'a> {
     NewXorb {
         hash: XetHash::from_bytes([n; 32]),
         blob_key: key,
@@ -366,7 +367,7 @@ pub(crate) async fn send_xorb(db: &Db, access: &Access<Write>, n: u8, key: &str)
     receive(db, access, &new_xorb(n, key, &[XetHash::from_bytes([n + 100; 32])])).await
 }
 
-async fn receive(db: &Db, access: &Access<Write>, new: &NewXorb<'_>) -> Received {
+pub(crate) async fn receive(db: &Db, access: &Access<Write>, new: &NewXorb<'_>) -> Received {
     let mut tx = db.write().await.unwrap();
     let received = xet::receive_xorb(&mut tx, access, new, NOW).await.unwrap();
     tx.commit(event()).await.unwrap();

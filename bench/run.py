@@ -5,6 +5,9 @@
 Names: download, lfs, xet, requests, lists, commits, git, growth; all of them by default, `growth` only with `--repos`, which
 fills the database first: it compares a hub with 1,000 repositories and that one, in turn. The targets beside the figures
 are those for the full size (`--mib 1024`, and `--repos 1000000` for lists and growth). The end is 1 when one is missed.
+Names: download, lfs, xet, requests, lists, commits, history, growth; all of them by default, `growth` only with
+`--repos`, which fills the database first: it compares a hub with 1,000 repositories and that one, in turn. The targets
+beside the figures are those for the full size (`--mib 1024`, and `--repos 1000000` for lists and growth). The end is 1 when one is missed.
 
 Needs the release build, nginx, fcgiwrap, apache2-utils, curl and git (Debian), and 20 times `--mib` of disk. Makes the Python
 environment of the newest client under .cache when `./test clients` has not.
@@ -579,6 +582,52 @@ def bench_git(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> N
         report("push of one small commit to it", figure, Target(more, "<=", 150, " ms more"))
     finally:
         backend.stop()
+def bench_history(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:
+    """The last commit of each entry of a folder, where 2,000 commits have changed 10,000 files."""
+    repo = create(server, "history")
+
+    def commit(title: str, files: dict[str, str]) -> None:
+        lines = [{"key": "header", "value": {"summary": title}}]
+        lines += [{"key": "file", "value": {"path": path, "content": text}} for path, text in files.items()]
+        data = "\n".join(json.dumps(line) for line in lines).encode()
+        call(server, f"/api/models/{repo}/commit/main", data=data, method="POST")
+
+    for part in range(10):
+        commit(f"part {part}", {f"d{part}/{n:04}.txt": str(n) for n in range(1000)})
+    for n in range(1990):
+        # One file of the folder that is looked at in every fifth, one that always changes in all.
+        commit(f"change {n}", {f"d{n % 5}/{n * 7 % 1000:04}.txt": f"{n}", "log.txt": str(n)})
+    paths = [f"d0/{n:04}.txt" for n in range(1000)]
+
+    def expanded() -> float:
+        started = time.monotonic()
+        found = call(server, f"/api/models/{repo}/paths-info/main", {"paths": paths, "expand": True})
+        assert len(found) == 1000 and all(item["lastCommit"]["title"] for item in found)
+        return (time.monotonic() - started) * 1000
+
+    def walked() -> float:
+        started, found, url = time.monotonic(), 0, f"{server.url}/api/models/{repo}/tree/main/d0?expand=true"
+        while url:
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {server.token}"})
+            with urllib.request.urlopen(request) as answer:
+                found += len(json.load(answer))
+                link = answer.headers.get("Link")
+            url = link.split(">")[0][1:] if link else ""
+        assert found == 1000
+        return (time.monotonic() - started) * 1000
+
+    def commits() -> float:
+        started = time.monotonic()
+        call(server, f"/api/models/{repo}/commits/main?path=log.txt&limit=50")
+        return (time.monotonic() - started) * 1000
+
+    for what, measure in [
+        ("last commits of 1,000 files, one request", expanded),
+        ("last commits of 1,000 files, ten pages", walked),
+        ("50 commits of a file that all 2,000 change", commits),
+    ]:
+        times = [measure() for _ in range(30)]
+        report(what, f"p50 {median(times):.1f} ms of {len(times)}", Target(median(times), "<=", 50, " ms"))
 
 
 def main() -> int:
@@ -588,6 +637,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="what to measure [default: all]")
     options = parser.parse_args()
     names = options.names or ["download", "lfs", "requests", "lists", "commits", "git", "xet"]
+    names = options.names or ["download", "lfs", "requests", "lists", "commits", "history", "xet"]
     if options.repos and not options.names:
         names.append("growth")
     client_environment()

@@ -4,18 +4,21 @@ use axum::Json;
 use axum::extract::{FromRequestParts, OriginalUri, Request, State};
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
-use bastide_core::Oid;
+use bastide_core::{Oid, RefName};
 use bastide_hub::access::{Read, Seen};
 use bastide_hub::diffs::{
     BlameLines, Budget, CommitDetail, Compared, Content, DiffPage, DiffQuery, FileDiff, Hunk, Side,
 };
 use bastide_hub::reads::Delivery;
+use bastide_hub::revert::RevertRequest;
+use bastide_hub::uploads::{Purpose, Uploader};
 use bastide_hub::{Hub, Problem};
 use http::{Method, header};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, X_REPO_COMMIT, header_text, no_such_route};
-use crate::extract::{Caller, Query, RepoRoute};
+use crate::extract::{Caller, JsonBody, Query, RepoRoute};
 use crate::refs::{commit_json, page_link};
 use crate::routes::Routes;
 
@@ -29,6 +32,7 @@ pub fn routes(routes: Routes) -> Routes {
         .api(Method::GET, "/api/{kind}/{ns}/{name}/compare/{*spec}", compare)
         .api(Method::GET, "/api/{kind}/{ns}/{name}/commit/{*rev}", commit)
         .api(Method::GET, "/api/{kind}/{ns}/{name}/blame/{*rest}", blame)
+        .api(Method::POST, "/api/{kind}/{ns}/{name}/revert/{*rev}", revert)
         .files(Method::GET, "/{prefix}/{ns}/{name}/commit/{oid}", commit_diff)
 }
 
@@ -219,4 +223,41 @@ fn blame_json(commit: Oid, path: &str, ranges: &[BlameLines]) -> Value {
     });
     let complete = ranges.iter().all(|range| range.exact);
     json!({ "commit": commit, "path": path, "complete": complete, "ranges": rows.collect::<Value>(), "commits": commits })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RevertBody {
+    branch: Option<String>,
+    title: Option<String>,
+    message: Option<String>,
+    create_pr: Option<bool>,
+}
+
+async fn revert(
+    State(hub): State<Hub>,
+    caller: Caller,
+    route: RepoRoute,
+    JsonBody(body): JsonBody<RevertBody>,
+) -> Answer<Json<Value>> {
+    let purpose = if body.create_pr == Some(true) { Purpose::NewPull } else { Purpose::Branch };
+    let by = caller.uploader(&hub, &route.path, purpose).await?;
+    let commit = hub.resolve_revision(&by.reader(), &route.joined_tail()).await?;
+    let branch = RefName::branch(body.branch.as_deref().unwrap_or("main"))?;
+    let request = RevertRequest { commit, branch, title: body.title, message: body.message };
+    let context = &caller.context;
+    match (purpose, &by) {
+        (Purpose::NewPull, _) => {
+            let (commit, number) = hub.propose_revert(context, &by, &request).await?;
+            Ok(Json(json!({ "commitOid": commit, "pullRequest": number })))
+        }
+        (_, Uploader::Writer(access)) => {
+            let commit = hub.revert(context, access, &request).await?.id;
+            Ok(Json(json!({ "commitOid": commit })))
+        }
+        // Nobody else is let through for a branch.
+        (_, Uploader::Proposer(_)) => {
+            Err(Problem::Forbidden("You don't have the rights for this.".into()).into())
+        }
+    }
 }

@@ -8,7 +8,7 @@ mod renames;
 mod text;
 
 pub use content::{Budget, Content, FileDiff, Side, diff_contents};
-pub use files::{ChangedFile, ChangedFiles, FileSide, FileStatus, changed_files};
+pub use files::{ChangedFile, ChangedFiles, FileSide, FileStatus, changed_files, changed_paths};
 pub use lines::{Hunk, Line, LineKind, TextDiff};
 pub use text::{raw_line, unified};
 

@@ -30,7 +30,8 @@ pub use cache::Cache;
 pub use check::{Fault, Reached};
 pub use diff::{
     Budget, ChangedFile, ChangedFiles, Content, FileDiff, FileSide, FileStatus, Hunk, Line, LineKind,
-    MAX_CHANGED_FILES, MAX_DIFF_FILES, Side, TextDiff, changed_files, diff_contents, raw_line, unified,
+    MAX_CHANGED_FILES, MAX_DIFF_FILES, Side, TextDiff, changed_files, changed_paths, diff_contents, raw_line,
+    unified,
 };
 pub use edit::{Change, Edit, Edited, Op, edit_tree};
 pub use merge::merge_packs;

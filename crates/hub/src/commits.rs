@@ -127,6 +127,13 @@ impl CommitBuilder {
         Ok(())
     }
 
+    /// Puts something back that the repository has had: a program, a link.
+    pub(crate) fn restore(&mut self, path: EntryPath, oid: Oid, mode: Mode) -> Result<(), Problem> {
+        self.take_room(0)?;
+        self.steps.push(Step::Edit(Edit { path, op: Op::Put { oid, mode } }));
+        Ok(())
+    }
+
     fn take_room(&mut self, bytes: u64) -> Result<(), Problem> {
         let Some((room, why)) = &mut self.room else { return Ok(()) };
         match room.checked_sub(bytes) {

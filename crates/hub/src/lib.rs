@@ -44,6 +44,7 @@ pub mod reads;
 pub mod reconstruct;
 pub mod ref_rules;
 pub mod repos;
+pub mod revert;
 mod revisions;
 mod rules;
 pub mod service;

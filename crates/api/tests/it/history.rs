@@ -372,3 +372,60 @@ async fn the_last_commit_is_right_when_the_same_comes_back_again_and_again() {
     }
     hub.finish().await;
 }
+
+#[tokio::test]
+async fn a_commit_is_taken_back_by_another() {
+    let (hub, ann) = scene().await;
+    let data = noise(3000, 1);
+    upload(&ann, "ann/m", "w.bin", &data).await;
+    titled(&ann, "main", "before", &[put("a", "1"), put("gone", "g")]).await;
+    let operations = [put("a", "2"), put("d/new", "n"), delete("gone"), delete("w.bin")];
+    let bad = titled(&ann, "main", "bad", &operations).await;
+    titled(&ann, "main", "unrelated", &[put("other", "o")]).await;
+    let done = ann.post(&format!("{API}/revert/{bad}"), json!({})).await.expect(200).json();
+    let shown = ann.get(&format!("{API}/commit/main")).await.expect(200).json();
+    assert_eq!(shown["id"], done["commitOid"]);
+    assert_eq!(shown["title"], "Revert \"bad\"");
+    assert_eq!(shown["message"], format!("This reverts commit {bad}."));
+    assert_eq!(ann.get("/ann/m/resolve/main/a").await.expect(200).text(), "1");
+    assert_eq!(ann.get("/ann/m/resolve/main/gone").await.expect(200).text(), "g");
+    assert_eq!(ann.get("/ann/m/resolve/main/w.bin").await.expect(200).body, data);
+    ann.get("/ann/m/resolve/main/d/new").await.expect(404);
+    ann.get("/ann/m/resolve/main/other").await.expect(200);
+    // A second time nothing of it is left; a branch that has moved on in the same file is in conflict.
+    let again = ann.post(&format!("{API}/revert/{bad}"), json!({})).await.expect(409);
+    assert!(again.text().contains("nothing of the commit is left"), "{}", again.text());
+    let one = titled(&ann, "main", "one", &[put("a", "3")]).await;
+    titled(&ann, "main", "two", &[put("a", "4")]).await;
+    let clash = ann.post(&format!("{API}/revert/{one}"), json!({})).await.expect(409);
+    assert!(clash.text().contains("main has changed since, in a:"), "{}", clash.text());
+    assert_eq!(ann.get("/ann/m/resolve/main/a").await.expect(200).text(), "4");
+    // The revert can be reverted, with words of one's own, and as a pull request.
+    let body = json!({ "title": "Again", "message": "It was right" });
+    let undone = done["commitOid"].as_str().unwrap();
+    ann.post(&format!("{API}/revert/{undone}"), body).await.expect(409);
+    let last = titled(&ann, "main", "last", &[put("z", "1")]).await;
+    let pull =
+        ann.post(&format!("{API}/revert/{last}"), json!({ "create_pr": true })).await.expect(200).json();
+    assert!(pull["pullRequest"].is_u64(), "{pull}");
+    ann.get("/ann/m/resolve/main/z").await.expect(200);
+    ann.get("/ann/m/resolve/refs%2Fpr%2F1/z").await.expect(404);
+    // The one of another branch, of nobody, of nothing.
+    ann.post(&format!("{API}/branch/apart"), json!({ "emptyBranch": true })).await.expect(200);
+    ann.post(&format!("{API}/revert/{last}"), json!({ "branch": "apart" })).await.expect(422);
+    ann.post(&format!("{API}/revert/{last}"), json!({ "branch": "none" })).await.expect(404);
+    ann.post(&format!("{API}/revert/{last}"), json!({ "branch": "../x" })).await.expect(400);
+    ann.post(&format!("{API}/revert/{}", "0".repeat(40)), json!({})).await.expect(404);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_for_good_does_not_come_back_by_taking_back() {
+    let (hub, ann) = scene().await;
+    upload(&ann, "ann/m", "w.bin", &noise(3000, 1)).await;
+    let gone = titled(&ann, "main", "without", &[delete("w.bin")]).await;
+    hub.tamper("DELETE FROM file_xorb; DELETE FROM xet_file");
+    let reply = ann.post(&format!("{API}/revert/{gone}"), json!({})).await;
+    assert!(reply.status.is_client_error() && reply.text().contains("w.bin"), "{}", reply.text());
+    ann.get("/ann/m/resolve/main/w.bin").await.expect(404);
+}

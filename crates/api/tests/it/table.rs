@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::uploads::{batch, lfs_line, local, noise, put_bytes, sha256, shard, xorb};
-use crate::{commit, put};
+use crate::{commit, commit_with, put};
 
 const HEAD: &str = "\
 What every route answers to whom, for a repository of an organization: status and X-Error-Code. Made by
@@ -69,6 +69,7 @@ const PROPOSALS: &[&str] = &[
     "POST /lfs/{repo}/verify/{oid}",
     "POST /api/{kind}/{ns}/{name}/preupload/{*rev} (create_pr)",
     "POST /api/{kind}/{ns}/{name}/commit/{*rev} (create_pr)",
+    "POST /api/{kind}/{ns}/{name}/revert/{*rev} (create_pr)",
     "POST /api/{kind}/{ns}/{name}/discussions",
     "POST /api/{kind}/{ns}/{name}/discussions (pull request)",
     "POST /api/{kind}/{ns}/{name}/discussions/{num}/comment",
@@ -438,6 +439,10 @@ impl Cell<'_> {
                 Ask::get(api(&format!("/compare/main~main{usage}").replace('~', "...")))
             }
             "GET /api/{kind}/{ns}/{name}/commit/{*rev}" => Ask::get(api(&format!("/commit/main{usage}"))),
+            "POST /api/{kind}/{ns}/{name}/revert/{*rev}" => {
+                let body = json!({ "branch": format!("undo{number}"), "create_pr": usage == "create_pr" });
+                Ask::json(api(&format!("/revert/undo{number}")), &body)
+            }
             "GET /api/{kind}/{ns}/{name}/blame/{*rest}" => Ask::get(api("/blame/main/README.md")),
             "GET /{prefix}/{ns}/{name}/commit/{oid}" => Ask::get(format!("/{repo}/commit/main.diff")),
             "POST /api/{kind}/{ns}/{name}/super-squash/{*rev}" => {
@@ -601,6 +606,17 @@ impl Cell<'_> {
             | "DELETE /api/{kind}/{ns}/{name}/branch-rules/{*branch}" => {
                 admin.put(&format!("/api/models/{repo}/branch-rules/rule{number}"), json!({})).await;
             }
+            "POST /api/{kind}/{ns}/{name}/revert/{*rev}" => {
+                admin.post(&format!("/api/models/{repo}/branch/undo{number}"), json!({})).await;
+                commit_with(
+                    admin,
+                    repo,
+                    &format!("undo{number}"),
+                    json!({ "summary": "x" }),
+                    &[put("undo", "x")],
+                )
+                .await;
+            }
             "DELETE /api/{kind}/{ns}/{name}/tag/{*rev}" => {
                 let tag = json!({ "tag": format!("old{number}") });
                 admin.post(&format!("/api/models/{repo}/tag/main"), tag).await;
@@ -660,6 +676,7 @@ fn usages(route: &str) -> &'static [&'static str] {
         | "POST /api/{kind}/{ns}/{name}/commit/{*rev}"
         | "GET /api/{kind}/{ns}/{name}/xet-write-token/{*rev}" => &["", "create_pr"],
         "GET /api/{kind}/{ns}/{name}/compare/{*spec}" => &["", "?raw=true"],
+        "POST /api/{kind}/{ns}/{name}/revert/{*rev}" => &["", "create_pr"],
         "GET /api/{kind}/{ns}/{name}/commit/{*rev}" => &["", "?diff=1"],
         _ => &[""],
     }

@@ -88,10 +88,17 @@ pub struct ChangedFiles {
 
 /// The files that differ between two trees, with renames. `None` is the empty tree.
 pub fn changed_files(repo: &Repo, old: Option<Oid>, new: Option<Oid>) -> Result<ChangedFiles, GitError> {
-    changed_files_within(repo, old, new, MAX_CHANGED_FILES)
+    let mut changed = changed_paths(repo, old, new, MAX_CHANGED_FILES)?;
+    // Of a cut list nobody knows what else would pair.
+    if changed.complete {
+        pair_renames(repo, &mut changed.files)?;
+        sort(&mut changed.files);
+    }
+    Ok(changed)
 }
 
-pub(super) fn changed_files_within(
+/// The same, path by path: without renames. Up to `limit` files and folders are looked at.
+pub fn changed_paths(
     repo: &Repo,
     old: Option<Oid>,
     new: Option<Oid>,
@@ -100,13 +107,13 @@ pub(super) fn changed_files_within(
     let mut finder = Finder { repo, files: Vec::new(), left: limit };
     let complete = finder.folder(old, new, "", 0)?;
     let mut files = finder.files;
-    // Of a cut list nobody knows what else would pair.
-    if complete {
-        pair_renames(repo, &mut files)?;
-    }
-    // A deletion before an addition in its place.
-    files.sort_by(|one, two| one.path().cmp(two.path()).then(one.new.is_some().cmp(&two.new.is_some())));
+    sort(&mut files);
     Ok(ChangedFiles { files, complete })
+}
+
+/// By path, a deletion before an addition in its place.
+fn sort(files: &mut [ChangedFile]) {
+    files.sort_by(|one, two| one.path().cmp(two.path()).then(one.new.is_some().cmp(&two.new.is_some())));
 }
 
 struct Finder<'a> {

@@ -2,10 +2,7 @@
 
     python3 bench/run.py [--mib 1024] [--repos 0] [name ...]
 
-Names: download, lfs, xet, requests, lists, commits, git, growth; all of them by default, `growth` only with `--repos`, which
-fills the database first: it compares a hub with 1,000 repositories and that one, in turn. The targets beside the figures
-are those for the full size (`--mib 1024`, and `--repos 1000000` for lists and growth). The end is 1 when one is missed.
-Names: download, lfs, xet, requests, lists, commits, history, growth; all of them by default, `growth` only with
+Names: download, lfs, xet, requests, lists, commits, git, history, growth; all by default, `growth` only with
 `--repos`, which fills the database first: it compares a hub with 1,000 repositories and that one, in turn. The targets
 beside the figures are those for the full size (`--mib 1024`, and `--repos 1000000` for lists and growth). The end is 1 when one is missed.
 
@@ -636,8 +633,7 @@ def main() -> int:
     parser.add_argument("--repos", type=int, default=0)
     parser.add_argument("names", nargs="*", help="what to measure [default: all]")
     options = parser.parse_args()
-    names = options.names or ["download", "lfs", "requests", "lists", "commits", "git", "xet"]
-    names = options.names or ["download", "lfs", "requests", "lists", "commits", "history", "xet"]
+    names = options.names or ["download", "lfs", "requests", "lists", "commits", "git", "history", "xet"]
     if options.repos and not options.names:
         names.append("growth")
     client_environment()

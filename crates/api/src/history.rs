@@ -5,7 +5,7 @@ use axum::extract::{FromRequestParts, OriginalUri, Request, State};
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use bastide_core::{Oid, RefName};
-use bastide_hub::access::{Read, Seen};
+use bastide_hub::access::{Access, Read, Seen};
 use bastide_hub::diffs::{
     BlameLines, Budget, CommitDetail, Compared, Content, DiffPage, DiffQuery, FileDiff, Hunk, Side,
 };
@@ -60,7 +60,18 @@ async fn compare(State(hub): State<Hub>, caller: Caller, route: RepoRoute, query
 async fn patch(hub: &Hub, caller: &Caller, route: &RepoRoute, compared: Compared) -> Answer<Response> {
     let access = caller.repo::<Read>(hub, &route.path).await?;
     let text = hub.patch(&access, compared).await?;
-    hub.record_read(&caller.context, &access, delivery("diff", compared, text.len()))?;
+    Ok(patch_response(hub, caller, &access, compared, text)?)
+}
+
+/// A patch as an answer, with its read record.
+pub fn patch_response(
+    hub: &Hub,
+    caller: &Caller,
+    access: &Access<Read>,
+    compared: Compared,
+    text: Vec<u8>,
+) -> Result<Response, Problem> {
+    hub.record_read(&caller.context, access, delivery("diff", compared, text.len()))?;
     let mut response = plain(text);
     response.headers_mut().insert(X_REPO_COMMIT, header_text(&compared.head.to_string()));
     Ok(response)

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::time::{Duration, Instant};
 
 use bastide_core::{EntryPath, Oid};
 use bytes::Bytes;
@@ -19,6 +20,10 @@ const MAX_LINES: usize = 1_000_000;
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Commits in which the file is looked for under another name.
 const MAX_RENAMES: usize = 50;
+
+/// How long lines are followed: contents can be made to be slower than their counts let expect. What
+/// was begun is ended, which takes half a second at worst.
+const MAX_TIME: Duration = Duration::from_millis(1500);
 
 /// Lines that follow each other and are from one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,15 +50,12 @@ pub enum Blame {
 
 /// The origin of each line of the file at `path` in `commit`.
 pub fn blame(repo: &Repo, commit: Oid, path: &EntryPath) -> Result<Blame, GitError> {
-    blame_within(repo, commit, path, MAX_COMMITS)
+    blame_within(repo, commit, path, MAX_TIME)
 }
 
-pub(crate) fn blame_within(
-    repo: &Repo,
-    commit: Oid,
-    path: &EntryPath,
-    commits: usize,
-) -> Result<Blame, GitError> {
+/// The same, for as long as somebody waits.
+pub fn blame_within(repo: &Repo, commit: Oid, path: &EntryPath, time: Duration) -> Result<Blame, GitError> {
+    let until = Instant::now() + time;
     let Some(entry) = repo.find(repo.commit(commit)?.tree, path)? else { return Ok(Blame::Missing) };
     if entry.is_tree() {
         return Ok(Blame::Missing);
@@ -64,7 +66,7 @@ pub(crate) fn blame_within(
         Text::TooLarge => return Ok(Blame::TooLarge),
     };
     let length = u32::try_from(lines.len()).unwrap_or(u32::MAX);
-    let mut walk = Walk::new(repo, commits);
+    let mut walk = Walk::new(repo, until);
     walk.suspect(commit, path.as_str(), entry.oid, vec![Span { here: 0, there: 0, lines: length }])?;
     walk.run()?;
     Ok(Blame::Lines(walk.ranges()))
@@ -116,6 +118,7 @@ struct Walk<'a> {
     queue: BinaryHeap<(i64, Reverse<usize>, Oid, String)>,
     open: HashMap<(Oid, String), Suspect>,
     order: usize,
+    until: Instant,
     commits: usize,
     lines: usize,
     bytes: usize,
@@ -125,14 +128,15 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(repo: &'a Repo, commits: usize) -> Self {
+    fn new(repo: &'a Repo, until: Instant) -> Self {
         let (queue, open, found) = (BinaryHeap::new(), HashMap::new(), BTreeMap::new());
         Self {
             repo,
             queue,
             open,
             order: 0,
-            commits,
+            until,
+            commits: MAX_COMMITS,
             lines: MAX_LINES,
             bytes: MAX_BYTES,
             renames: MAX_RENAMES,
@@ -160,7 +164,7 @@ impl<'a> Walk<'a> {
     fn run(&mut self) -> Result<(), GitError> {
         while let Some((_, _, commit, path)) = self.queue.pop() {
             let Some(suspect) = self.open.remove(&(commit, path.clone())) else { continue };
-            if self.commits == 0 || self.lines == 0 {
+            if self.commits == 0 || self.lines == 0 || self.is_late() {
                 self.settle(commit, &path, &suspect.spans, false);
                 continue;
             }
@@ -169,6 +173,10 @@ impl<'a> Walk<'a> {
             self.settle(commit, &path, &rest, exact);
         }
         Ok(())
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.until
     }
 
     fn settle(&mut self, commit: Oid, path: &str, spans: &[Span], exact: bool) {
@@ -205,6 +213,9 @@ impl<'a> Walk<'a> {
         let (mut found, mut without, mut exact) = (Vec::new(), Vec::new(), true);
         let Ok(parsed) = path.parse::<EntryPath>() else { return Ok((found, false)) };
         for parent in &commit.parents {
+            if self.is_late() {
+                return Ok((found, false));
+            }
             let tree = self.repo.commit(*parent)?.tree;
             match self.repo.find(tree, &parsed)?.filter(|entry| !entry.is_tree()) {
                 Some(entry) => found.push((*parent, path.to_owned(), entry)),
@@ -212,7 +223,7 @@ impl<'a> Walk<'a> {
             }
         }
         for (parent, tree) in without {
-            let Some(left) = self.renames.checked_sub(1) else {
+            let Some(left) = self.renames.checked_sub(1).filter(|_| !self.is_late()) else {
                 exact = false;
                 continue;
             };
@@ -231,6 +242,9 @@ impl<'a> Walk<'a> {
 
     /// Lines that two versions share, as runs; `None` when no more may be compared.
     fn unchanged(&mut self, old: &Entry, new: Oid) -> Result<Option<Vec<Span>>, GitError> {
+        if self.is_late() {
+            return Ok(None);
+        }
         let Text::Lines(old) = text(self.repo, old)? else { return Ok(Some(Vec::new())) };
         let new = split(&self.repo.blob(new, MAX_DIFF_FILE_BYTES)?);
         let bytes = old.iter().chain(&new).map(Bytes::len).sum();

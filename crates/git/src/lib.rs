@@ -25,7 +25,7 @@ mod strict;
 mod three_way;
 mod walk;
 
-pub use blame::{Blame, BlameRange, blame};
+pub use blame::{Blame, BlameRange, blame, blame_within};
 pub use cache::Cache;
 pub use check::{Fault, Reached};
 pub use diff::{

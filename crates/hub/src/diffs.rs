@@ -1,10 +1,13 @@
 //! What differs between commits, and whose line is whose.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bastide_core::{EntryPath, Oid};
 use bastide_git::{Blame, GitError, Repo};
 use bastide_store::git;
+use tokio::sync::OwnedSemaphorePermit;
 
 pub use bastide_git::{
     Budget, ChangedFile, ChangedFiles, Content, FileDiff, FileSide, FileStatus, Hunk, Line, LineKind,
@@ -19,6 +22,12 @@ use crate::{Hub, Problem};
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 /// Files that a patch names.
 const MAX_PATCH_FILES: usize = 10_000;
+
+/// Comparisons and blames that are worked out at the same time: each may keep a core busy for seconds.
+pub(crate) const CONCURRENT_COMPARISONS: usize = 4;
+/// How long somebody waits for a place among them.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
+const RETRY_SECONDS: u32 = 10;
 
 /// What two sides of a comparison are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +101,9 @@ impl Hub {
         Compared { base, head }: Compared,
         query: DiffQuery,
     ) -> Result<DiffPage, Problem> {
+        let place = self.comparison_place().await?;
         self.objects_blocking(access, move |repo| {
+            let _place = &place;
             let tree = |commit| Ok::<_, GitError>(repo.commit(commit)?.tree);
             let changed = bastide_git::changed_files(repo, base.map(tree).transpose()?, Some(tree(head)?))?;
             let total = changed.files.len();
@@ -103,6 +114,13 @@ impl Hub {
             Ok(DiffPage { files, total, complete: changed.complete })
         })
         .await
+    }
+
+    /// A place among the comparisons that are worked out. It is kept by the work itself, which goes on when
+    /// whoever asked has gone.
+    async fn comparison_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.comparisons).acquire_owned()).await;
+        place.ok().and_then(Result::ok).ok_or(Problem::Busy { seconds: RETRY_SECONDS })
     }
 
     /// A difference as a patch that `git apply` takes, but for what cannot be in one.
@@ -208,8 +226,9 @@ impl Hub {
         commit: Oid,
         path: &EntryPath,
     ) -> Result<Vec<BlameLines>, Problem> {
-        let wanted = path.clone();
+        let (wanted, place) = (path.clone(), self.comparison_place().await?);
         let found = self.objects_blocking(access, move |repo| {
+            let _place = &place;
             let blame = bastide_git::blame(repo, commit, &wanted)?;
             let commits = match &blame {
                 Blame::Lines(ranges) => known_commits(repo, ranges.iter().map(|range| range.commit))?,

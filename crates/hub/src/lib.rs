@@ -112,6 +112,8 @@ pub struct Config {
     pub concurrent_pushes: usize,
     /// Programs of git that may serve clones, fetches and pushes at the same time.
     pub git_processes: usize,
+    /// Comparisons and blames that are worked out at the same time.
+    pub concurrent_comparisons: usize,
     /// What webhooks may be sent to besides the public internet.
     pub webhook_allow: Vec<Allowed>,
     /// Events that one webhook sends in a day.
@@ -140,6 +142,7 @@ impl Config {
             max_push_bytes: push::MAX_PUSH_BYTES,
             concurrent_pushes: push::CONCURRENT_PUSHES,
             git_processes: 16,
+            concurrent_comparisons: diffs::CONCURRENT_COMPARISONS,
             webhook_allow: Vec::new(),
             webhook_daily_triggers: 1000,
             webhook_log_days: 30,
@@ -188,6 +191,7 @@ pub struct Inner {
     pub(crate) git_programs: Arc<tokio::sync::Semaphore>,
     /// Short ones, which are not to wait for those that last.
     pub(crate) git_greetings: Arc<tokio::sync::Semaphore>,
+    pub(crate) comparisons: Arc<tokio::sync::Semaphore>,
     pub(crate) outbound: Outbound,
     pub(crate) walked: webhooks::Walked,
 }
@@ -224,6 +228,7 @@ impl Hub {
             pushes: Arc::new(tokio::sync::Semaphore::new(config.concurrent_pushes)),
             git_programs: Arc::new(tokio::sync::Semaphore::new(config.git_processes)),
             git_greetings: Arc::new(tokio::sync::Semaphore::new(config.git_processes)),
+            comparisons: Arc::new(tokio::sync::Semaphore::new(config.concurrent_comparisons)),
             outbound: Outbound::new(
                 Policy::new(config.webhook_allow.clone()),
                 config.webhook_resolver.clone(),

@@ -175,3 +175,36 @@ pub async fn headlines<L: Includes<See>>(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use bastide_core::RepoId;
+
+    use super::*;
+    use crate::Db;
+
+    /// A repository may have millions of changes: none is looked at that is not of the path.
+    #[tokio::test]
+    async fn each_of_many_paths_is_looked_up_by_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+        let object = Oid::from_slice(&[1; 20]).unwrap();
+        for pairs in [1, 2, BATCH] {
+            let wanted = (0..pairs).flat_map(|n| [Value::from(format!("p{n}")), Value::from(object)]);
+            let params: Vec<Value> =
+                [RepoId::from_i64(1).into(), Value::from(9_i64)].into_iter().chain(wanted).collect();
+            let sql = format!("EXPLAIN QUERY PLAN {}", bringers_sql(pairs));
+            let rows = db.read().await.unwrap().all(&sql, &params).await.unwrap();
+            let steps: Vec<String> = rows.iter().map(|row| row.get(3).unwrap()).collect();
+            let key = |step: &&String| {
+                step.starts_with(
+                    "SEARCH git_change USING INDEX sqlite_autoindex_git_change_1 (repo_id=? AND path=?",
+                )
+            };
+            assert_eq!(steps.iter().filter(key).count(), pairs, "{steps:?}");
+            let others =
+                |step: &&String| step.contains("SCAN git_change") || step.contains("git_change_by_object");
+            assert_eq!(steps.iter().find(others), None, "{steps:?}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use bastide_hub::Hub;
 use bastide_hub::access::{Access, Read, Write};
 use bastide_hub::discussions::Discussion;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use super::num;
 use crate::answer::Answer;
 use crate::extract::{Caller, JsonBody, Query, RepoRoute, null_is_missing};
-use crate::history::delivery;
+use crate::history::{delivery, patch_response};
 use crate::routes::Routes;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -21,6 +22,14 @@ pub fn routes(routes: Routes) -> Routes {
         .api(Method::POST, "/api/{kind}/{ns}/{name}/discussions/{num}/merge", merge)
         .api(Method::DELETE, "/api/{kind}/{ns}/{name}/discussions/{num}/ref", delete_ref)
         .api(Method::GET, "/api/{kind}/{ns}/{name}/discussions/{num}/storage", storage)
+        .files(Method::GET, "/{prefix}/{ns}/{name}/discussions/{num}/files.diff", files_diff)
+}
+
+/// `/discussions/{num}/files.diff`: what a pull request changes, as a patch.
+async fn files_diff(State(hub): State<Hub>, caller: Caller, route: RepoRoute) -> Answer<Response> {
+    let access = caller.repo::<Read>(&hub, &route.path).await?;
+    let (compared, text) = hub.numbered_pull_patch(&access, num(&route)?).await?;
+    Ok(patch_response(&hub, &caller, &access, compared, text)?)
 }
 
 /// What a pull request changes, as a patch, which is a delivery of content.

@@ -1,4 +1,4 @@
-//! Differences, commits by path, the last commit of each file, whose line is whose, taking back.
+//! Differences, commits by path, the last commit of each file, whose line is whose.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use crate::uploads::{noise, sha256, upload};
 use crate::{commit, commit_with, create, delete, put};
 
-const API: &str = "/api/models/ann/m";
+pub const API: &str = "/api/models/ann/m";
 
-async fn titled(client: &Client, rev: &str, title: &str, operations: &[Value]) -> String {
+pub async fn titled(client: &Client, rev: &str, title: &str, operations: &[Value]) -> String {
     let reply = commit_with(client, "ann/m", rev, json!({ "summary": title }), operations).await.expect(200);
     reply.json()["commitOid"].as_str().unwrap().to_owned()
 }
 
 /// A public repository `ann/m` and its owner.
-async fn scene() -> (TestHub, Client) {
+pub async fn scene() -> (TestHub, Client) {
     let hub = TestHub::open().await;
     let ann = hub.user("ann").await;
     create(&ann, "model", "m").await.expect(200);
@@ -373,59 +373,111 @@ async fn the_last_commit_is_right_when_the_same_comes_back_again_and_again() {
     hub.finish().await;
 }
 
-#[tokio::test]
-async fn a_commit_is_taken_back_by_another() {
-    let (hub, ann) = scene().await;
-    let data = noise(3000, 1);
-    upload(&ann, "ann/m", "w.bin", &data).await;
-    titled(&ann, "main", "before", &[put("a", "1"), put("gone", "g")]).await;
-    let operations = [put("a", "2"), put("d/new", "n"), delete("gone"), delete("w.bin")];
-    let bad = titled(&ann, "main", "bad", &operations).await;
-    titled(&ann, "main", "unrelated", &[put("other", "o")]).await;
-    let done = ann.post(&format!("{API}/revert/{bad}"), json!({})).await.expect(200).json();
-    let shown = ann.get(&format!("{API}/commit/main")).await.expect(200).json();
-    assert_eq!(shown["id"], done["commitOid"]);
-    assert_eq!(shown["title"], "Revert \"bad\"");
-    assert_eq!(shown["message"], format!("This reverts commit {bad}."));
-    assert_eq!(ann.get("/ann/m/resolve/main/a").await.expect(200).text(), "1");
-    assert_eq!(ann.get("/ann/m/resolve/main/gone").await.expect(200).text(), "g");
-    assert_eq!(ann.get("/ann/m/resolve/main/w.bin").await.expect(200).body, data);
-    ann.get("/ann/m/resolve/main/d/new").await.expect(404);
-    ann.get("/ann/m/resolve/main/other").await.expect(200);
-    // A second time nothing of it is left; a branch that has moved on in the same file is in conflict.
-    let again = ann.post(&format!("{API}/revert/{bad}"), json!({})).await.expect(409);
-    assert!(again.text().contains("nothing of the commit is left"), "{}", again.text());
-    let one = titled(&ann, "main", "one", &[put("a", "3")]).await;
-    titled(&ann, "main", "two", &[put("a", "4")]).await;
-    let clash = ann.post(&format!("{API}/revert/{one}"), json!({})).await.expect(409);
-    assert!(clash.text().contains("main has changed since, in a:"), "{}", clash.text());
-    assert_eq!(ann.get("/ann/m/resolve/main/a").await.expect(200).text(), "4");
-    // The revert can be reverted, with words of one's own, and as a pull request.
-    let body = json!({ "title": "Again", "message": "It was right" });
-    let undone = done["commitOid"].as_str().unwrap();
-    ann.post(&format!("{API}/revert/{undone}"), body).await.expect(409);
-    let last = titled(&ann, "main", "last", &[put("z", "1")]).await;
-    let pull =
-        ann.post(&format!("{API}/revert/{last}"), json!({ "create_pr": true })).await.expect(200).json();
-    assert!(pull["pullRequest"].is_u64(), "{pull}");
-    ann.get("/ann/m/resolve/main/z").await.expect(200);
-    ann.get("/ann/m/resolve/refs%2Fpr%2F1/z").await.expect(404);
-    // The one of another branch, of nobody, of nothing.
-    ann.post(&format!("{API}/branch/apart"), json!({ "emptyBranch": true })).await.expect(200);
-    ann.post(&format!("{API}/revert/{last}"), json!({ "branch": "apart" })).await.expect(422);
-    ann.post(&format!("{API}/revert/{last}"), json!({ "branch": "none" })).await.expect(404);
-    ann.post(&format!("{API}/revert/{last}"), json!({ "branch": "../x" })).await.expect(400);
-    ann.post(&format!("{API}/revert/{}", "0".repeat(40)), json!({})).await.expect(404);
-    hub.finish().await;
+/// Opens a pull request to `main`: its commit and its number.
+pub async fn opened(client: &Client, title: &str, operations: &[Value]) -> (String, u64) {
+    let header = json!({ "summary": title });
+    let reply = commit_with(client, "ann/m", "main?create_pr=1", header, operations).await.expect(200).json();
+    let number = reply["pullRequestUrl"].as_str().unwrap().rsplit('/').next().unwrap();
+    (reply["commitOid"].as_str().unwrap().to_owned(), number.parse().unwrap())
+}
+
+/// Merges one: the merge commit.
+pub async fn merged(client: &Client, number: u64) -> String {
+    let reply = client.post(&format!("{API}/discussions/{number}/merge"), json!({})).await.expect(200).json();
+    reply["mergeCommitId"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
-async fn what_was_deleted_for_good_does_not_come_back_by_taking_back() {
+async fn commits_of_a_path_are_followed_over_merges() {
     let (hub, ann) = scene().await;
-    upload(&ann, "ann/m", "w.bin", &noise(3000, 1)).await;
-    let gone = titled(&ann, "main", "without", &[delete("w.bin")]).await;
-    hub.tamper("DELETE FROM file_xorb; DELETE FROM xet_file");
-    let reply = ann.post(&format!("{API}/revert/{gone}"), json!({})).await;
-    assert!(reply.status.is_client_error() && reply.text().contains("w.bin"), "{}", reply.text());
-    ann.get("/ann/m/resolve/main/w.bin").await.expect(404);
+    let text = |first: &str, last: &str| format!("{first}\n1\n2\n3\n4\n5\n6\n7\n{last}\n");
+    titled(&ann, "main", "base", &[put("d/both", text("a", "z")), put("d/main", "1"), put("d/side", "1")])
+        .await;
+    let operations = [put("d/both", text("a", "Z")), put("d/side", "2"), put("new", "n")];
+    let (_, number) = opened(&ann, "side", &operations).await;
+    titled(&ann, "main", "on", &[put("d/both", text("A", "z")), put("d/main", "2")]).await;
+    merged(&ann, number).await;
+    assert_eq!(ann.get("/ann/m/resolve/main/d/both").await.expect(200).text(), text("A", "Z"));
+    // What one parent has is no change of the merge's; what none has is.
+    for (path, expected, latest) in [
+        ("d/main", &["on", "base"][..], "on"),
+        ("d/side", &["side", "base"], "side"),
+        ("new", &["side"], "side"),
+        ("d/both", &["side (#1)", "on", "side", "base"], "side (#1)"),
+        ("d", &["side (#1)", "on", "side", "base"], "side (#1)"),
+    ] {
+        let mut found = titles(&ann, &format!("commits/main?path={path}")).await;
+        assert_eq!(last(&ann, "main", path).await, latest, "{path}");
+        assert_eq!(found.first().map(String::as_str), Some(latest), "{path}");
+        // Two that do not come from each other are in no order.
+        found.sort();
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{path}");
+    }
+    // Before the merge it is as if nothing had been.
+    let parents = ann.get(&format!("{API}/commit/main")).await.expect(200).json()["parents"].clone();
+    let first = parents[0].as_str().unwrap();
+    assert_eq!(parents.as_array().unwrap().len(), 2, "{parents}");
+    assert_eq!(titles(&ann, &format!("commits/{first}?path=d/both")).await, ["on", "base"]);
+    assert_eq!(last(&ann, first, "d/side").await, "base");
+    // And after it the lines are those of who wrote them.
+    let blame = ann.get(&format!("{API}/blame/main/d%2Fboth")).await.expect(200).json();
+    let of =
+        |row: &Value| blame["commits"][row["commit"].as_str().unwrap()]["title"].as_str().unwrap().to_owned();
+    let whose: Vec<String> = blame["ranges"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(whose, ["on", "base", "side"]);
+    hub.finish().await;
+}
+
+/// Addresses whose answers take comparing.
+const COMPARING: [&str; 7] = [
+    "/api/models/ann/m/compare/main",
+    "/api/models/ann/m/compare/main?raw=true",
+    "/api/models/ann/m/commit/main",
+    "/api/models/ann/m/commit/main?diff=1",
+    "/api/models/ann/m/blame/main/a",
+    "/ann/m/commit/main.diff",
+    "/ann/m/discussions/1/files.diff",
+];
+
+/// A hub that compares so many things at the same time, with something to compare.
+async fn comparing(places: usize) -> (TestHub, Client) {
+    let hub = TestHub::with(|config| {
+        config.default_visibility = bastide_core::Visibility::Public;
+        config.concurrent_comparisons = places;
+    })
+    .await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    titled(&ann, "main", "first", &[put("a", "1\n")]).await;
+    opened(&ann, "other", &[put("a", "2\n")]).await;
+    (hub, ann)
+}
+
+#[tokio::test]
+async fn comparisons_wait_for_each_other_and_not_for_ever() {
+    let (hub, ann) = comparing(0).await;
+    let begin = Instant::now();
+    let client = &ann;
+    let asked = COMPARING.map(|uri| async move { (uri, client.get(uri).await) });
+    for (uri, reply) in futures_util::future::join_all(asked).await {
+        assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (503, "10"), "{uri}");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    // What takes no comparing goes on.
+    ann.get(&format!("{API}/commits/main?path=a")).await.expect(200);
+    hub.finish().await;
+
+    let (hub, ann) = comparing(1).await;
+    let all = COMPARING.iter().chain(&COMPARING).map(|uri| async { (*uri, ann.get(uri).await) });
+    for (uri, reply) in futures_util::future::join_all(all).await {
+        assert_eq!(reply.status.as_u16(), 200, "{uri}: {}", reply.text());
+    }
+    // Who has gone leaves the place to others.
+    for uri in COMPARING.repeat(5) {
+        let _ = tokio::time::timeout(Duration::from_micros(300), ann.get(uri)).await;
+    }
+    ann.get(COMPARING[0]).await.expect(200);
+    hub.finish().await;
 }

@@ -31,6 +31,7 @@ mod resolve;
 mod revoked;
 mod shared;
 mod table;
+mod taking_back;
 mod uploads;
 mod visible;
 mod webhooks;

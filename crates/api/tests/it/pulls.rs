@@ -107,6 +107,10 @@ async fn a_stranger_opens_a_pull_request_with_a_commit_and_a_writer_merges_it() 
     let before_merge = patch().await;
     assert!(before_merge.as_str().unwrap().contains("+++ b/b.txt\n@@ -0,0 +1 @@\n+two\n"), "{before_merge}");
     assert!(detail(&bob, 1).await.get("diff").is_none());
+    let raw = bob.get("/ann/m/discussions/1/files.diff").await.expect(200);
+    assert_eq!(raw.text(), before_merge);
+    assert_eq!(raw.header("content-type"), "text/plain; charset=utf-8");
+    assert_eq!(raw.header("x-repo-commit"), commit);
     merge(&bob, 1).await.expect(403);
     merge(&hub.anonymous(), 1).await.expect(401);
     let merged =
@@ -120,6 +124,7 @@ async fn a_stranger_opens_a_pull_request_with_a_commit_and_a_writer_merges_it() 
         found["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["comment", "commit", "comment", "status-change"]);
     assert_eq!(patch().await, before_merge);
+    assert_eq!(ann.get("/ann/m/discussions/1/files.diff").await.expect(200).text(), before_merge);
     // Both histories, the proposer's commit as its own.
     let commits = ann.get("/api/models/ann/m/commits/main").await.json();
     let authors: Vec<_> =
@@ -708,5 +713,41 @@ async fn numbers_and_bodies_that_make_no_sense() {
     // Nothing changes: no pull request.
     propose(&bob, "ann/m", &[put("a.txt", "one\n")]).await.expect(400);
     assert_eq!(hub.count("SELECT COUNT(*) FROM discussion"), 2);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn the_patch_of_a_pull_request_is_for_those_who_read() {
+    let (hub, ann, bob) = scene().await;
+    let number = proposed(&bob, "ann/m", &[put("b.txt", "two\n")]).await;
+    let uri = format!("/ann/m/discussions/{number}/files.diff");
+    hub.anonymous().get(&uri).await.expect(200);
+    // What is no pull request, or no number, has none.
+    let about = json!({ "title": "words", "description": "only" });
+    let words = ann.post("/api/models/ann/m/discussions", about).await.expect(200).json()["num"].clone();
+    assert_eq!(ann.get(&format!("/ann/m/discussions/{words}/files.diff")).await.status.as_u16(), 400);
+    for bad in ["99", "-1", "%31x", "18446744073709551616", "..", "%00"] {
+        let reply = ann.get(&format!("/ann/m/discussions/{bad}/files.diff")).await;
+        assert_eq!(reply.status.as_u16(), 404, "{bad}: {}", reply.text());
+    }
+    for other in ["/datasets/ann/m", "/spaces/ann/m", "/ann/none"] {
+        assert_eq!(ann.get(&format!("{other}/discussions/{number}/files.diff")).await.status.as_u16(), 404);
+    }
+    hub.hub.flush_reads().await.unwrap();
+    let read = "SELECT COUNT(*) FROM read_record WHERE via = 'diff'";
+    assert_eq!(hub.count(read), 1, "refusals are no deliveries");
+    // Behind a gate, and in private.
+    ann.put("/api/models/ann/m/settings", json!({ "gated": "manual" })).await.expect(200);
+    assert_eq!(bob.get(&uri).await.expect(403).header("x-error-code"), "GatedRepo");
+    ann.get(&uri).await.expect(200);
+    ann.put("/api/models/ann/m/settings", json!({ "gated": false, "private": true })).await.expect(200);
+    assert_eq!(bob.get(&uri).await.expect(404).header("x-error-code"), "RepoNotFound");
+    hub.anonymous().get(&uri).await.expect(401);
+    // With its commits it goes.
+    let status = json!({ "status": "closed" });
+    ann.post(&route("ann/m", number, "/status"), status).await.expect(200);
+    ann.get(&uri).await.expect(200);
+    ann.delete(&route("ann/m", number, "/ref"), json!({})).await.expect(200);
+    assert_eq!(ann.get(&uri).await.expect(404).header("x-error-code"), "RevisionNotFound");
     hub.finish().await;
 }

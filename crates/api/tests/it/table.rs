@@ -335,12 +335,14 @@ impl Cell<'_> {
         format!("/api/models/{}/discussions/{}/comment/{event}/{verb}", self.repo, self.discussion)
     }
 
-    /// Opens a discussion for this request: the caller's own where it may have one, else the admin's.
-    async fn open_discussion(&mut self) {
+    /// Opens a discussion for this request: the caller's own where that counts and it may have one, else the
+    /// admin's. Callers may not open many, and this is about rights.
+    async fn open_discussion(&mut self, own: bool) {
         let admin = &self.scene.clients["admin"];
         let uri = format!("/api/models/{}/discussions", self.repo);
         let body = json!({ "title": "a title", "description": "one" });
-        let mut made = self.scene.clients[self.caller].post(&uri, body.clone()).await;
+        let opener = if own { &self.scene.clients[self.caller] } else { admin };
+        let mut made = opener.post(&uri, body.clone()).await;
         if !made.status.is_success() {
             made = admin.post(&uri, body).await;
         }
@@ -476,6 +478,9 @@ impl Cell<'_> {
             }
             "DELETE /api/{kind}/{ns}/{name}/discussions/{num}/ref" => Ask::get(discussion("/ref")),
             "GET /api/{kind}/{ns}/{name}/discussions/{num}/storage" => Ask::get(discussion("/storage")),
+            "GET /{prefix}/{ns}/{name}/discussions/{num}/files.diff" => {
+                Ask::get(format!("/{repo}/discussions/{}/files.diff", self.discussion))
+            }
             "POST /api/{kind}/{ns}/{name}/discussions/{num}/pin" => {
                 Ask::json(discussion("/pin"), &json!({ "pinned": true }))
             }
@@ -588,13 +593,14 @@ impl Cell<'_> {
 
     /// What has to be there for the request to find something to do.
     async fn prepare(&mut self, route: &str) {
-        if ["/merge", "/ref", "/storage"]
+        if ["/merge", "/ref", "/storage", "/files.diff"]
             .iter()
             .any(|end| route.ends_with(&format!("/discussions/{{num}}{end}")))
         {
             self.open_pull(route.ends_with("/ref")).await;
         } else if route.contains("/discussions/{num}") {
-            self.open_discussion().await;
+            let own = ["/edit", "/hide", "/title", "/status"].iter().any(|end| route.ends_with(end));
+            self.open_discussion(own || route.starts_with("DELETE")).await;
         }
         let admin = &self.scene.clients["admin"];
         let (repo, number) = (&self.repo, self.number);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bastide_core::{Oid, RepoId};
 use bastide_git::{
-    Blame, Budget, Cache, Content, FileDiff, FileStatus, Repo, blame, changed_files, diff_contents, raw_line,
-    unified,
+    Blame, Budget, Cache, Content, FileDiff, FileStatus, Repo, blame, blame_within, changed_files,
+    diff_contents, raw_line, unified,
 };
 
 /// Numbers that are the same in every run.
@@ -555,6 +555,39 @@ fn lines_are_from_the_commits_that_git_names() {
             assert_eq!(our_blame(&repo, head, "base"), git_blame(&stock, head, "base"), "{seed} {branch}");
         }
     }
+}
+
+/// Lines that are slow to compare: few different ones in no order.
+fn slow_text(random: &mut Random) -> String {
+    (0..19_000).map(|_| format!("{}\n", random.below(40))).collect()
+}
+
+#[test]
+fn blame_ends_in_time_and_says_where() {
+    let (mut stock, mut random) = (Stock::new(), Random(5));
+    let mut last = None;
+    // Other words each time, and another name every second time.
+    for round in 0..60 {
+        if round > 1 && round % 2 == 0 {
+            std::fs::remove_file(stock.work().join(format!("f{}", round / 2 - 1))).unwrap();
+        }
+        stock.write(&format!("f{}", round / 2), slow_text(&mut random) + "the end\n");
+        stock.write(&format!("d{}/g", round / 20), slow_text(&mut random));
+        last = Some(stock.commit());
+    }
+    let (repo, last) = (stock.repo(), last.unwrap());
+    let path = "f29".parse().unwrap();
+    let begin = Instant::now();
+    let Blame::Lines(found) = blame(&repo, last, &path).unwrap() else { panic!() };
+    // Nothing here is optimized in a test.
+    let limit = if cfg!(debug_assertions) { 15 } else { 2 };
+    assert!(begin.elapsed() < Duration::from_secs(limit), "{:?}", begin.elapsed());
+    assert!(found.iter().any(|range| !range.exact), "there is more than time for");
+    let lines: u32 = found.iter().map(|range| range.lines).sum();
+    assert_eq!(lines, 19_001, "each line is somewhere");
+    // Without any time all lines stay where they were asked for.
+    let Blame::Lines(none) = blame_within(&repo, last, &path, Duration::ZERO).unwrap() else { panic!() };
+    assert_eq!((none.len(), none[0].lines, none[0].commit, none[0].exact), (1, 19_001, last, false));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bastide_core::{Oid, RefName};
 use bastide_store::discussions::Discussion;
 use bastide_store::refs;
 
-use super::base_branch;
+use super::{base_branch, pull_of};
 use crate::access::{Access, Propose, Read};
 use crate::diffs::Compared;
 use crate::{Hub, Problem};
@@ -47,6 +47,17 @@ impl Hub {
             Err(Problem::RevisionNotFound(_) | Problem::Unprocessable(_)) => Ok(None),
             Err(problem) => Err(problem),
         }
+    }
+
+    /// The same by the number of a pull request, which has to be one that still has a patch.
+    pub async fn numbered_pull_patch(
+        &self,
+        access: &Access<Read>,
+        number: u64,
+    ) -> Result<(Compared, Vec<u8>), Problem> {
+        let (pull, _) = pull_of(&mut self.db.read().await?, access, number).await?;
+        let patch = self.pull_patch(access, &pull).await?;
+        patch.ok_or_else(|| Problem::RevisionNotFound(format!("refs/pr/{number}")))
     }
 
     /// Is a commit of this repository one that another comes from?

@@ -430,7 +430,7 @@ def list_times(server: Server, query: str) -> list[float]:
 
 
 def median(times: list[float]) -> float:
-    return times[len(times) // 2]
+    return sorted(times)[len(times) // 2]
 
 
 def bench_lists(server: Server, nginx: Nginx, folder: pathlib.Path, mib: int) -> None:

@@ -15,9 +15,20 @@ const HEAD_BYTES: usize = 32;
 const OFS_DELTA: u8 = 6;
 const REF_DELTA: u8 = 7;
 
+/// Read at once, so that heads that lie close together cost one reading.
+const WINDOW_BYTES: usize = 16 * 1024;
+
 pub(crate) struct PackIndex {
     bytes: Vec<u8>,
-    count: usize,
+    ids: Vec<Oid>,
+}
+
+/// The objects of a pack, and what each builds upon.
+pub struct PackObjects {
+    /// In order.
+    ids: Vec<Oid>,
+    /// By the place of an id: the place of what it is a delta against.
+    bases: Vec<Option<u32>>,
 }
 
 /// What an object in a pack builds upon.
@@ -31,19 +42,16 @@ const BAD: GitError = GitError::Pack("an index that is not one of version 2");
 
 impl PackIndex {
     pub fn parse(bytes: Vec<u8>) -> Result<Self, GitError> {
-        let count = indexed_objects(&bytes)?.len();
-        Ok(Self { bytes, count })
+        let ids = indexed_objects(&bytes)?;
+        Ok(Self { bytes, ids })
     }
 
-    pub fn ids(&self) -> Result<Vec<Oid>, GitError> {
-        indexed_objects(&self.bytes)
-    }
-
-    /// Where the objects are in the pack, in the order of `ids`.
+    /// Where the objects are in the pack, in the order of their ids.
     fn offsets(&self) -> Result<Vec<u64>, GitError> {
-        let start = INDEX_MARK.len() + FAN_OUT_BYTES + self.count * (20 + 4);
-        let small = self.bytes.get(start..start + self.count * 4).ok_or(BAD)?;
-        let large = self.bytes.get(start + self.count * 4..).unwrap_or_default();
+        let count = self.ids.len();
+        let start = INDEX_MARK.len() + FAN_OUT_BYTES + count * (20 + 4);
+        let small = self.bytes.get(start..start + count * 4).ok_or(BAD)?;
+        let large = self.bytes.get(start + count * 4..).unwrap_or_default();
         let offset = |bytes: &[u8]| -> Option<u64> {
             let offset = u32::from_be_bytes(bytes.try_into().ok()?);
             if offset < LARGE {
@@ -55,29 +63,93 @@ impl PackIndex {
         small.chunks_exact(4).map(|bytes| offset(bytes).ok_or(BAD)).collect()
     }
 
-    /// How many deltas the longest chain of the pack has.
-    pub fn deepest_chain(&self, pack: &File) -> Result<u32, GitError> {
-        let (ids, offsets) = (self.ids()?, self.offsets()?);
-        let mut by_offset: Vec<(u64, usize)> = offsets.iter().copied().zip(0..).collect();
+    /// The objects, with what each builds upon by the pack itself.
+    pub fn objects(self, pack: &File) -> Result<PackObjects, GitError> {
+        let offsets = self.offsets()?;
+        let mut by_offset: Vec<(u64, u32)> = offsets.into_iter().zip(0..).collect();
         by_offset.sort_unstable();
         let place = |offset: u64| {
             let found = by_offset.binary_search_by_key(&offset, |(offset, _)| *offset).ok()?;
             by_offset.get(found).map(|(_, index)| *index)
         };
-        let mut bases: Vec<Option<usize>> = Vec::with_capacity(offsets.len());
-        for offset in &offsets {
-            bases.push(match base(pack, *offset)? {
-                Base::Nothing => None,
-                Base::At(offset) => Some(place(offset).ok_or(BAD)?),
-                Base::Object(oid) => Some(ids.binary_search(&oid).map_err(|_| BAD)?),
-            });
+        let mut heads = Heads { pack, start: 0, bytes: Vec::new() };
+        let mut bases = vec![None; self.ids.len()];
+        for (offset, index) in &by_offset {
+            let found = match base(heads.at(*offset)?, *offset)? {
+                Base::Nothing => continue,
+                Base::At(offset) => place(offset),
+                Base::Object(oid) => self.ids.binary_search(&oid).ok().and_then(|at| at.try_into().ok()),
+            };
+            *bases.get_mut(*index as usize).ok_or(BAD)? = Some(found.ok_or(BAD)?);
         }
-        deepest(&bases)
+        Ok(PackObjects { ids: self.ids, bases })
+    }
+}
+
+impl PackObjects {
+    pub fn contains(&self, oid: &Oid) -> bool {
+        self.ids.binary_search(oid).is_ok()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Oid> {
+        self.ids.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// What an object is a delta against, what that is one against, and so on.
+    pub(crate) fn chain(&self, oid: Oid) -> impl Iterator<Item = Oid> {
+        let base = |at: &usize| self.bases.get(*at).copied().flatten().map(|base| base as usize);
+        let first = self.ids.binary_search(&oid).ok().and_then(|at| base(&at));
+        std::iter::successors(first, base).filter_map(|at| self.ids.get(at).copied())
+    }
+
+    /// How many deltas the longest chain of the pack has.
+    pub(crate) fn deepest_chain(&self) -> Result<u32, GitError> {
+        deepest(&self.bases)
+    }
+}
+
+/// Reads the heads of objects, one after the other.
+struct Heads<'a> {
+    pack: &'a File,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Heads<'_> {
+    /// What is at an offset: as much as a head has at most, where the pack goes on for so long.
+    fn at(&mut self, offset: u64) -> Result<&[u8], GitError> {
+        let inside = |at: u64| at.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        let at = match inside(offset).filter(|at| at + HEAD_BYTES <= self.bytes.len()) {
+            Some(at) => at,
+            None => {
+                self.bytes.resize(WINDOW_BYTES, 0);
+                let mut read = 0;
+                while let Some(rest) = self.bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+                    match self.pack.read_at(rest, offset + read as u64)? {
+                        0 => break,
+                        more => read += more,
+                    }
+                }
+                self.bytes.truncate(read);
+                self.start = offset;
+                0
+            }
+        };
+        let head = self.bytes.get(at..).unwrap_or_default();
+        Ok(head.get(..HEAD_BYTES).unwrap_or(head))
     }
 }
 
 /// The longest way from an object to one that builds upon nothing.
-fn deepest(bases: &[Option<usize>]) -> Result<u32, GitError> {
+fn deepest(bases: &[Option<u32>]) -> Result<u32, GitError> {
     let mut depths: Vec<Option<u32>> = vec![None; bases.len()];
     let mut way = Vec::new();
     for start in 0..bases.len() {
@@ -88,7 +160,7 @@ fn deepest(bases: &[Option<usize>]) -> Result<u32, GitError> {
             }
             way.push(at);
             match bases.get(at).copied().flatten() {
-                Some(base) if way.len() <= bases.len() => at = base,
+                Some(base) if way.len() <= bases.len() => at = base as usize,
                 Some(_) => return Err(GitError::Pack("deltas in a circle")),
                 // The first on the way back counts nothing.
                 None => {
@@ -110,11 +182,9 @@ fn deepest(bases: &[Option<usize>]) -> Result<u32, GitError> {
     Ok(depths.into_iter().flatten().max().unwrap_or(0))
 }
 
-/// Reads the head of an object in a pack.
-fn base(pack: &File, offset: u64) -> Result<Base, GitError> {
-    let mut head = [0; HEAD_BYTES];
-    let read = pack.read_at(&mut head, offset)?;
-    let mut bytes = head.get(..read).unwrap_or_default().iter().copied();
+/// What the head of an object says that it builds upon.
+fn base(head: &[u8], offset: u64) -> Result<Base, GitError> {
+    let mut bytes = head.iter().copied();
     let first = bytes.next().ok_or(BAD)?;
     let mut more = first & 0x80 != 0;
     while more {
@@ -148,5 +218,31 @@ mod tests {
         assert_eq!(deepest(&[None, None]).unwrap(), 0);
         assert_eq!(deepest(&[Some(1), Some(2), None, Some(0), Some(2)]).unwrap(), 3);
         assert!(deepest(&[Some(1), Some(0)]).is_err());
+    }
+
+    #[test]
+    fn a_chain_is_followed_from_the_object_to_its_ground() {
+        let id = |byte| Oid::from_bytes([byte; 20]);
+        let pack = PackObjects { ids: vec![id(1), id(2), id(3)], bases: vec![Some(2), None, Some(1)] };
+        let chain = |byte| pack.chain(id(byte)).collect::<Vec<_>>();
+        assert_eq!(chain(1), [id(3), id(2)]);
+        assert_eq!(chain(3), [id(2)]);
+        assert!(chain(2).is_empty() && chain(4).is_empty());
+        assert!(pack.contains(&id(3)) && !pack.contains(&id(4)));
+        assert_eq!(pack.deepest_chain().unwrap(), 2);
+    }
+
+    #[test]
+    fn heads_are_the_same_wherever_they_lie_in_what_is_read_at_once() {
+        let bytes: Vec<u8> = (0..3 * WINDOW_BYTES + 7).map(|at| (at % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &bytes).unwrap();
+        let mut heads = Heads { pack: &file, start: 0, bytes: Vec::new() };
+        let edges = [WINDOW_BYTES - HEAD_BYTES, WINDOW_BYTES - HEAD_BYTES + 1, 2 * WINDOW_BYTES, 40, 0];
+        let ends = [bytes.len() - HEAD_BYTES, bytes.len() - 1, bytes.len()];
+        for at in edges.into_iter().chain(ends) {
+            let whole = &bytes[at..bytes.len().min(at + HEAD_BYTES)];
+            assert_eq!(heads.at(at as u64).unwrap(), whole, "at {at}");
+        }
     }
 }

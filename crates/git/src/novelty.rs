@@ -1,6 +1,7 @@
 //! What new commits bring: the paths that each has changed against all of its parents, read from bytes that anybody
 //! may have written. Nothing is read leniently here: what is not to the letter as git writes it is a flaw.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use gix_odb::pack::cache::DecodeEntry;
 use crate::edit::Change;
 use crate::names::clash;
 use crate::object::{Commit, Mode};
-use crate::{GitError, Repo};
+use crate::{GitError, Received, Repo};
 
 /// Largest tree, commit and tag of a push.
 const MAX_TREE_BYTES: u64 = 64 * 1024 * 1024;
@@ -20,6 +21,12 @@ const MAX_TEXT_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes of trees, and of objects that others build upon, that are kept in memory.
 const TREE_BYTES: usize = 64 * 1024 * 1024;
 const BASE_BYTES: usize = 64 * 1024 * 1024;
+/// An entry of a tree, with a name of usual length.
+const USUAL_ENTRY_BYTES: usize = 36;
+/// What is kept of the room to unpack objects in.
+const BUFFER_BYTES: usize = 1024 * 1024;
+/// Deltas upon deltas that are read ahead: what git makes at most.
+const MAX_CHAIN: usize = 4095;
 
 /// A new file in a commit, for the rules to judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +74,13 @@ pub struct Novelty {
 /// Reads one repository's objects in a row, with a memory for what deltas build upon.
 pub struct Inspector {
     handle: gix_odb::Cache<gix_odb::store::Handle<Arc<gix_odb::Store>>>,
-    trees: HashMap<Oid, Arc<RawTree>>,
-    tree_bytes: usize,
+    /// The pack that most of it comes from.
+    came: Option<Arc<Received>>,
+    trees: Trees,
+    /// Where objects are unpacked, one after the other.
+    buffer: RefCell<Vec<u8>>,
+    /// The object that was asked for last.
+    last: Cell<Option<(Oid, Kind, u64)>>,
     /// Changes that may still be found before it is too much.
     room: usize,
 }
@@ -78,14 +90,26 @@ impl Inspector {
     pub fn new(repo: &Repo, room: usize) -> Self {
         let mut handle = repo.store().to_cache_arc();
         handle.set_pack_cache(|| Box::new(Bases::default()));
-        Self { handle, trees: HashMap::new(), tree_bytes: 0, room }
+        let (buffer, last) = (RefCell::default(), Cell::default());
+        Self { handle, came: None, trees: Trees::default(), buffer, last, room }
+    }
+
+    /// The same, and it knows how the objects of a pack build upon each other.
+    #[must_use]
+    pub fn of(self, came: Option<Arc<Received>>) -> Self {
+        Self { came, ..self }
     }
 
     /// What an object is, and how long.
     pub fn header(&self, oid: Oid) -> Result<(Kind, u64), GitError> {
+        if let Some((_, kind, size)) = self.last.get().filter(|(last, ..)| *last == oid) {
+            return Ok((kind, size));
+        }
         let id = gix_hash::ObjectId::Sha1(*oid.as_bytes());
         let found = self.handle.try_header(&id).map_err(|error| GitError::Odb(error.to_string()))?;
-        found.map(|header| (header.kind, header.size)).ok_or(GitError::Missing(oid))
+        let header = found.ok_or(GitError::Missing(oid))?;
+        self.last.set(Some((oid, header.kind, header.size)));
+        Ok((header.kind, header.size))
     }
 
     fn read(&self, oid: Oid, wanted: Kind, limit: u64) -> Result<Vec<u8>, GitError> {
@@ -97,9 +121,13 @@ impl Inspector {
             return Err(GitError::TooLarge { oid, limit });
         }
         let id = gix_hash::ObjectId::Sha1(*oid.as_bytes());
-        let mut data = Vec::new();
-        let found = self.handle.try_find(&id, &mut data).map_err(|error| GitError::Odb(error.to_string()))?;
-        found.ok_or(GitError::Missing(oid))?;
+        // Unpacking takes several times the room of what comes out, which may be kept.
+        let mut buffer = self.buffer.borrow_mut();
+        let found =
+            self.handle.try_find(&id, &mut buffer).map_err(|error| GitError::Odb(error.to_string()))?;
+        let data = found.ok_or(GitError::Missing(oid))?.data.to_vec();
+        buffer.clear();
+        buffer.shrink_to(BUFFER_BYTES);
         Ok(data)
     }
 
@@ -130,16 +158,26 @@ impl Inspector {
     }
 
     fn tree(&mut self, oid: Oid) -> Result<Arc<RawTree>, GitError> {
-        if let Some(tree) = self.trees.get(&oid) {
-            return Ok(Arc::clone(tree));
+        if let Some(tree) = self.trees.get(oid) {
+            return Ok(tree);
         }
+        // Git makes deltas of older trees against newer ones, and the oldest is read first. What it builds upon is
+        // read from the ground up, so that each step is taken once, and not again for each that builds upon it.
+        let Some(came) = self.came.clone() else { return self.read_tree(oid) };
+        let chain = came.objects.chain(oid).take_while(|base| !self.trees.has(*base));
+        let chain: Vec<Oid> = chain.take(MAX_CHAIN).collect();
+        for base in chain.into_iter().rev() {
+            // Nothing has asked for this one: if it cannot be read, that is no fault by itself.
+            if self.read_tree(base).is_err() {
+                break;
+            }
+        }
+        self.read_tree(oid)
+    }
+
+    fn read_tree(&mut self, oid: Oid) -> Result<Arc<RawTree>, GitError> {
         let tree = Arc::new(RawTree::new(self.read(oid, Kind::Tree, MAX_TREE_BYTES)?));
-        if self.tree_bytes > TREE_BYTES {
-            self.trees.clear();
-            self.tree_bytes = 0;
-        }
-        self.tree_bytes += tree.data.len() + tree.entries.len() * size_of::<RawEntry>();
-        self.trees.insert(oid, Arc::clone(&tree));
+        self.trees.put(oid, &tree);
         Ok(tree)
     }
 
@@ -264,9 +302,41 @@ struct RawTree {
 
 /// Where an entry is in the bytes.
 struct RawEntry {
-    start: usize,
-    space: usize,
-    end: usize,
+    start: u32,
+    space: u32,
+    end: u32,
+}
+
+/// Trees that were read: those that nobody has asked for in a while are thrown away when it is too much.
+#[derive(Default)]
+struct Trees {
+    fresh: HashMap<Oid, Arc<RawTree>>,
+    old: HashMap<Oid, Arc<RawTree>>,
+    bytes: usize,
+}
+
+impl Trees {
+    fn has(&self, oid: Oid) -> bool {
+        self.fresh.contains_key(&oid) || self.old.contains_key(&oid)
+    }
+
+    fn get(&mut self, oid: Oid) -> Option<Arc<RawTree>> {
+        if let Some(tree) = self.fresh.get(&oid) {
+            return Some(Arc::clone(tree));
+        }
+        let tree = self.old.remove(&oid)?;
+        self.put(oid, &tree);
+        Some(tree)
+    }
+
+    fn put(&mut self, oid: Oid, tree: &Arc<RawTree>) {
+        if self.bytes > TREE_BYTES / 2 {
+            self.old = std::mem::take(&mut self.fresh);
+            self.bytes = 0;
+        }
+        self.bytes += tree.data.len() + tree.entries.len() * size_of::<RawEntry>();
+        self.fresh.insert(oid, Arc::clone(tree));
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,7 +366,8 @@ impl Entry<'_> {
 
 impl RawTree {
     fn new(data: Vec<u8>) -> Self {
-        let mut tree = Self { data, entries: Vec::new(), malformed: false };
+        let entries = Vec::with_capacity(data.len() / USUAL_ENTRY_BYTES);
+        let mut tree = Self { data, entries, malformed: false };
         tree.malformed = tree.parse().is_none() || !tree.is_sorted();
         tree
     }
@@ -312,7 +383,11 @@ impl RawTree {
             if name.is_empty() || name.contains(&b'/') {
                 return None;
             }
-            self.entries.push(RawEntry { start, space, end });
+            self.entries.push(RawEntry {
+                start: start.try_into().ok()?,
+                space: space.try_into().ok()?,
+                end: end.try_into().ok()?,
+            });
             start = end + 21;
         }
         Some(())
@@ -327,11 +402,12 @@ impl RawTree {
     }
 
     fn get(&self, at: usize) -> Option<Entry<'_>> {
-        let place = self.entries.get(at)?;
+        let RawEntry { start, space, end } = *self.entries.get(at)?;
+        let (start, space, end) = (start as usize, space as usize, end as usize);
         Some(Entry {
-            mode: self.data.get(place.start..place.space)?,
-            name: self.data.get(place.space + 1..place.end)?,
-            oid: Oid::from_slice(self.data.get(place.end + 1..place.end + 21)?).ok()?,
+            mode: self.data.get(start..space)?,
+            name: self.data.get(space + 1..end)?,
+            oid: Oid::from_slice(self.data.get(end + 1..end + 21)?).ok()?,
         })
     }
 }

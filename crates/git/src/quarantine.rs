@@ -10,7 +10,7 @@ use bastide_core::Oid;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tempfile::TempDir;
 
-use crate::index::PackIndex;
+use crate::index::{PackIndex, PackObjects};
 use crate::pack::NewPack;
 use crate::process::git;
 use crate::repo::ALLOC_LIMIT;
@@ -42,7 +42,7 @@ pub struct Received {
     pack: PathBuf,
     index: PathBuf,
     /// Every object that is in it.
-    pub objects: HashSet<Oid>,
+    pub objects: PackObjects,
     bytes: u64,
     deepest_chain: u32,
 }
@@ -109,12 +109,11 @@ impl Quarantine {
             }
             let pack = index.with_extension("pack");
             let name = index.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            let read = PackIndex::parse(std::fs::read(&index)?)?;
-            let objects: HashSet<Oid> = read.ids()?.into_iter().collect();
+            let objects = PackIndex::parse(std::fs::read(&index)?)?.objects(&std::fs::File::open(&pack)?)?;
             if objects.is_empty() {
                 return Ok(None);
             }
-            let deepest_chain = read.deepest_chain(&std::fs::File::open(&pack)?)?;
+            let deepest_chain = objects.deepest_chain()?;
             let bytes = std::fs::metadata(&pack)?.len();
             return Ok(Some(Received { name, pack, index, objects, bytes, deepest_chain }));
         }

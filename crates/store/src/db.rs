@@ -174,23 +174,20 @@ impl WriteTx {
         (head, tail): (&str, &str),
         rows: Vec<Vec<Value>>,
     ) -> Result<(), StoreError> {
-        // One by one where a statement costs next to nothing: SQLite keeps a journal of its own for those of
-        // many rows.
-        let most = if self.is_sqlite() { 1 } else { BATCH_ROWS };
-        let batches: Vec<(String, Vec<Value>)> = batches(rows, most)
-            .map(|(count, columns, params)| (format!("{head} {} {tail}", places(count, columns)), params))
-            .collect();
+        let Some(columns) = rows.first().map(Vec::len) else { return Ok(()) };
         match self.reader.0.take().ok_or(StoreError::Cancelled)? {
             Connection::Sqlite(lease) => {
-                let work = move |lease: &mut sqlite::Lease| {
-                    batches.iter().try_for_each(|(sql, params)| lease.execute(sql, params).map(drop))
-                };
+                // One by one, which costs next to nothing: SQLite keeps a journal of its own for statements of many
+                // rows.
+                let sql = format!("{head} {} {tail}", places(1, columns));
+                let work = move |lease: &mut sqlite::Lease| lease.execute_each(&sql, &rows);
                 let (lease, ()) = lease.on_blocking_pool(work).await?;
                 self.reader.0 = Some(Connection::Sqlite(lease));
             }
             Connection::Postgres(mut lease) => {
-                for (sql, params) in &batches {
-                    lease.execute(sql, params).await?;
+                for (count, columns, params) in batches(rows, BATCH_ROWS) {
+                    let sql = format!("{head} {} {tail}", places(count, columns));
+                    lease.execute(&sql, &params).await?;
                 }
                 self.reader.0 = Some(Connection::Postgres(lease));
             }

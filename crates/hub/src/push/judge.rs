@@ -110,7 +110,7 @@ impl Hub {
         let repo = quarantine.repo()?;
         let came = received.map(Arc::clone);
         let tips = self.find_tips(&repo, wishes).await?;
-        let mut history = self.history(pusher, &repo, came, &tips).await?;
+        let mut history = self.history(pusher, &repo, came.clone(), &tips).await?;
         for (wish, tip) in wishes.iter_mut().zip(&tips) {
             if tip.is_some() && history.commits.len() > MAX_PUSH_COMMITS {
                 wish.refuse(TOO_MUCH);
@@ -125,7 +125,7 @@ impl Hub {
         }
         let mut judged =
             Judged { order, tips, known: history.known.keys().copied().collect(), ..Judged::default() };
-        let faults = self.look_at_commits(pusher, &repo, &mut history, &mut judged, answer).await?;
+        let faults = self.look_at_commits(pusher, (&repo, came), &mut history, &mut judged, answer).await?;
         let cards = self.check_cards(pusher, &repo, wishes, &judged).await?;
         let moves = self.find_moves(&repo, wishes, &judged).await?;
         let mut room = MAX_NEEDED;
@@ -215,7 +215,7 @@ impl Hub {
     async fn look_at_commits(
         &self,
         pusher: &Pusher,
-        repo: &Repo,
+        (repo, came): (&Repo, Option<Arc<Received>>),
         history: &mut History,
         judged: &mut Judged,
         answer: &Answer,
@@ -230,7 +230,7 @@ impl Hub {
         let generations = history.known.clone();
         let look = move || {
             let mut look = Look {
-                inspector: Inspector::new(&repo, MAX_PUSH_CHANGES),
+                inspector: Inspector::new(&repo, MAX_PUSH_CHANGES).of(came),
                 trees,
                 generations,
                 faults: HashMap::new(),
@@ -328,20 +328,41 @@ impl Hub {
             .zip(&judged.tips)
             .map(|(wish, tip)| (wish.command.old, tip.as_ref().map(|tip| tip.commit)));
         let asked: Vec<_> = asked.collect();
+        let new = judged.commits.iter();
+        let parents: HashMap<Oid, Vec<Oid>> =
+            new.map(|(id, new)| (*id, new.commit.parents.clone())).collect();
         let repo = repo.clone();
         let find = move || {
             let mut budget = MAX_WALK;
             let find = |(old, new): (Option<Oid>, Option<Oid>)| match (old, new) {
                 (None, _) => Ok(Move::Create),
                 (_, None) => Ok(Move::Delete),
-                (Some(old), Some(new)) if leads_to(&repo, new, old, &mut budget)? => Ok(Move::Forward),
-                (Some(old), Some(_)) if is_bare_start(&repo, old)? => Ok(Move::Rewrite),
-                (Some(_), Some(_)) => Ok(Move::Force),
+                (Some(old), Some(new)) => match by_new_commits(&parents, new, old) {
+                    Some(true) => Ok(Move::Forward),
+                    None if leads_to(&repo, new, old, &mut budget)? => Ok(Move::Forward),
+                    _ if is_bare_start(&repo, old)? => Ok(Move::Rewrite),
+                    _ => Ok(Move::Force),
+                },
             };
             asked.into_iter().map(find).collect::<Result<Vec<_>, GitError>>()
         };
         Ok(tokio::task::spawn_blocking(find).await??)
     }
+}
+
+/// Does the history of `new` have `old` in it, as far as new commits and their parents say? `None` when it may be
+/// further back.
+fn by_new_commits(parents: &HashMap<Oid, Vec<Oid>>, new: Oid, old: Oid) -> Option<bool> {
+    let (mut seen, mut open) = (HashSet::from([new]), vec![new]);
+    let mut whole = true;
+    while let Some(id) = open.pop() {
+        match parents.get(&id) {
+            _ if id == old => return Some(true),
+            Some(parents) => open.extend(parents.iter().filter(|parent| seen.insert(**parent))),
+            None => whole = false,
+        }
+    }
+    whole.then_some(false)
 }
 
 /// Does the history of `new` have `old` in it?

@@ -127,6 +127,15 @@ impl Lease {
         Ok(statement.execute(rusqlite::params_from_iter(params))? as u64)
     }
 
+    /// Runs one statement with one row of parameters after the other.
+    pub fn execute_each(&mut self, sql: &str, rows: &[Vec<Value>]) -> Result<(), StoreError> {
+        let mut statement = self.connection()?.prepare_cached(&numbered(sql))?;
+        for row in rows {
+            statement.execute(rusqlite::params_from_iter(row))?;
+        }
+        Ok(())
+    }
+
     pub fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         Ok(self.connection()?.execute_batch(sql)?)
     }

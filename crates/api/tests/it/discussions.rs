@@ -633,6 +633,10 @@ async fn checking_finds_what_is_said_twice_and_differs() {
             "UPDATE git_ref SET name = 'refs/pr/9' WHERE name = 'refs/pr/2'",
             "refs/pr/9 belongs to no pull request",
         ),
+        (
+            "INSERT INTO proposal_commit (repo_id, number, user_id, bytes) SELECT id, 3, 1, 9 FROM repo",
+            "commits are counted for pull request 3",
+        ),
     ] {
         let undo = hub.tamper(sql);
         let found = check().await;

@@ -664,6 +664,20 @@ async fn a_ref_is_given_up_for_good_and_its_content_is_collected() {
 }
 
 #[tokio::test]
+async fn a_pull_request_that_was_deleted_locks_nobody_out() {
+    // Room for one commit: a commit counts 64 KiB at least.
+    let (hub, ann, bob) = scene_with(|config| config.proposal_bytes = 100_000).await;
+    let number = proposed(&bob, "ann/m", &[put("b.txt", "b")]).await;
+    propose(&bob, "ann/m", &[put("c.txt", "c")]).await.expect(402);
+    ann.delete(&format!("/api/models/ann/m/discussions/{number}"), Value::Null).await.expect(200);
+    assert_eq!(hub.count("SELECT COUNT(*) FROM proposal_commit"), 0);
+    propose(&bob, "ann/m", &[put("c.txt", "c")]).await.expect(200);
+    let checked = hub.hub.check_all(&hub.operator(), true, |_, _, _| {}).await.unwrap();
+    assert!(checked.problems.is_empty(), "{:?}", checked.problems);
+    hub.finish().await;
+}
+
+#[tokio::test]
 async fn uploads_for_a_proposal_that_never_came_are_collected() {
     let (hub, _, bob) = scene().await;
     bring(&bob, &noise(100_000, 1)).await.expect(200);

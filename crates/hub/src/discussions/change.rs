@@ -127,6 +127,7 @@ impl Hub {
             return Err(Problem::Stale);
         }
         discussions::remove(&mut tx, access, &found).await?;
+        bastide_store::proposals::release_commits(&mut tx, access, num).await?;
         let mut event = discussion_event(context, Action::DiscussionDelete, access, &found)
             .fact("author", found.author_id.map(|author| author.to_string()).unwrap_or_default())
             .fact("comments", found.comments);

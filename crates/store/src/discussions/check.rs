@@ -15,7 +15,21 @@ pub async fn faults<L: Includes<Read>>(
     let mut faults = count_faults(read, access).await?;
     faults.extend(row_faults(read, access).await?);
     faults.extend(ref_faults(read, access).await?);
+    faults.extend(charge_faults(read, access).await?);
     Ok(faults)
+}
+
+/// What is counted for the commits of a pull request ends with it: nobody could take it back any more.
+async fn charge_faults<L: Includes<Read>>(
+    read: &mut Reader,
+    access: &Access<L>,
+) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT DISTINCT p.number FROM proposal_commit p WHERE p.repo_id = $1 AND NOT EXISTS \
+        (SELECT 1 FROM discussion d WHERE d.repo_id = p.repo_id AND d.num = p.number AND d.is_pull_request = 1) \
+        ORDER BY p.number";
+    let rows = read.scan(sql, values![access.repo_id()]).await?;
+    let fault = |num: i64| format!("commits are counted for pull request {num}, which is not there");
+    rows.iter().map(|row| row.get(0).map(fault)).collect()
 }
 
 async fn count_faults<L: Includes<Read>>(

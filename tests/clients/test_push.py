@@ -684,6 +684,16 @@ def test_a_pull_request_is_pushed_to_by_its_author_and_by_writers(server, repo, 
     assert "close it" in work.fails("push", "origin", f":{pull.ref}")
 
 
+def test_a_pull_request_keeps_a_commit_in_common_with_its_branch(server, repo, pull):
+    before = refs(server, repo)[pull.ref]
+    pull.git("switch", "-q", "--orphan", "apart")
+    commit = pull.commit(hidden="all of it")
+    with Trace(server, repo):
+        said = pull.fails("push", "-f", "origin", f"HEAD:{pull.ref}")
+    assert "shares no commit with main" in said and "git rebase --onto origin/main" in said, said
+    assert refs(server, repo)[pull.ref] == before and unfetchable(pull, commit)
+
+
 def test_pull_requests_of_others_and_none(server, repo, pull, tmp_path, bob, api):
     other = Work(tmp_path / "eve" / "w", server, repo, token=server.user(f"eve{time.monotonic_ns() % 10**9}")).begin()
     other.git("fetch", "-q", "origin", pull.ref)

@@ -43,7 +43,7 @@ pub use quarantine::{Quarantine, Received, limit_process};
 pub use repo::{KnownPack, Repo};
 pub use rewrite::{Renewed, Rewritten};
 pub use snapshot::{Protocol, Snapshot, SnapshotRef};
-pub use three_way::{Merge, commits_ahead, merge_bases, merge_commits};
+pub use three_way::{Merge, commits_ahead, merge_bases, merge_commits, shares_commit};
 pub use walk::{Walked, diff_trees};
 
 use bastide_core::Oid;

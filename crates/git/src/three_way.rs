@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ const MAX_NEW_BYTES: u64 = 512 * 1024 * 1024;
 const MAX_NEW_OBJECT: u64 = 64 * 1024 * 1024;
 /// What git may say.
 const MAX_OUTPUT: u64 = 8 * 1024 * 1024;
+/// Commits that are looked at together for one that they share with another.
+const MAX_STARTS: usize = 1000;
 /// How often a program that runs is looked at.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -41,6 +43,8 @@ const ATTRIBUTES: &str = ".gitattributes merge=union\n";
 pub enum Merge {
     /// The second commit is in the first already.
     Contained,
+    /// They have no commit in common: what each has changed cannot be told.
+    Unrelated,
     /// Edits to the first commit's tree, and the files among them that were not there before.
     Clean { edits: Vec<Edit>, files: HashMap<Oid, Bytes> },
     /// Paths that both sides have changed, each in its own way.
@@ -48,14 +52,38 @@ pub enum Merge {
 }
 
 /// The best common ancestors of two commits; none when they have nothing in common.
-pub fn merge_bases(repo: &Repo, one: Oid, two: Oid) -> Result<Vec<Oid>, GitError> {
-    let output =
-        git(repo.folder()).args(["merge-base", "--all", &one.to_string(), &two.to_string()]).output()?;
-    // 1: there is none.
-    if !matches!(output.status.code(), Some(0 | 1)) {
-        return Err(failed(&output.stderr));
+/// It ends after `limit`: whoever writes the history decides how long it takes.
+pub fn merge_bases(repo: &Repo, one: Oid, two: Oid, limit: Duration) -> Result<Vec<Oid>, GitError> {
+    common(repo, &["--all"], &[one, two], limit)
+}
+
+/// Does a commit share any with what `starts`, which are its parents to be, come from?
+pub fn shares_commit(repo: &Repo, commit: Oid, starts: &[Oid], limit: Duration) -> Result<bool, GitError> {
+    if starts.is_empty() {
+        return Ok(false);
     }
-    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.parse().ok()).collect())
+    let commits: Vec<Oid> = std::iter::once(commit).chain(starts.iter().copied().take(MAX_STARTS)).collect();
+    Ok(!common(repo, &[], &commits, limit)?.is_empty())
+}
+
+/// What `git merge-base` finds.
+fn common(repo: &Repo, options: &[&str], commits: &[Oid], limit: Duration) -> Result<Vec<Oid>, GitError> {
+    let mut answer = tempfile::tempfile()?;
+    let mut command = git(repo.folder());
+    command
+        .arg("merge-base")
+        .args(options)
+        .args(commits.iter().map(Oid::to_string))
+        .stdout(answer.try_clone()?);
+    let (code, errors) = run(command, limit)?;
+    // 1: there is none.
+    if !matches!(code, Some(0 | 1)) {
+        return Err(failed(&errors));
+    }
+    let mut text = String::new();
+    answer.rewind()?;
+    answer.take(MAX_OUTPUT).read_to_string(&mut text).map_err(GitError::Io)?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
 /// Commits that `head` has and `base` has not, the newest first: up to `limit`.
@@ -76,7 +104,11 @@ pub fn merge_commits(
     scratch: &Path,
     limit: Duration,
 ) -> Result<Merge, GitError> {
-    let bases = merge_bases(repo, ours, theirs)?;
+    let ends = Instant::now() + limit;
+    let bases = merge_bases(repo, ours, theirs, limit)?;
+    if bases.is_empty() {
+        return Ok(Merge::Unrelated);
+    }
     if bases.contains(&theirs) {
         return Ok(Merge::Contained);
     }
@@ -86,14 +118,45 @@ pub fn merge_commits(
         return Ok(Merge::Clean { edits, files: HashMap::new() });
     }
     let work = Workspace::new(repo, scratch)?;
-    match work.merge_tree((ours, theirs), limit)? {
-        Said::Conflicts(paths) => Ok(Merge::Conflicts(paths)),
+    match work.merge_tree((ours, theirs), ends.saturating_duration_since(Instant::now()))? {
+        Said::Conflicts(paths) => Ok(Merge::Conflicts(real_paths(repo, &paths, (ours, theirs))?)),
         Said::Tree(tree) => {
             let made = work.objects()?;
             let edits = Difference::between(repo, &made, old, tree)?;
             Ok(clean(edits, made))
         }
     }
+}
+
+/// A file that meets a folder is called `path~commit` by git: the path itself is what people look for.
+fn real_paths(repo: &Repo, paths: &[String], (ours, theirs): (Oid, Oid)) -> Result<Vec<String>, GitError> {
+    let trees = [repo.commit(ours)?.tree, repo.commit(theirs)?.tree];
+    let marks = [format!("~{ours}"), format!("~{theirs}")];
+    let mut real: Vec<String> = Vec::with_capacity(paths.len());
+    for path in paths {
+        let moved = marks.iter().find_map(|mark| path.split_once(mark.as_str()));
+        // Git adds a number where there is such a file in truth.
+        let moved =
+            moved.filter(|(_, rest)| rest.trim_start_matches('_').chars().all(|c| c.is_ascii_digit()));
+        let path = match moved {
+            Some((real, _)) if !stands(repo, &trees, path)? => real,
+            _ => path.as_str(),
+        };
+        if !real.iter().any(|known| known == path) {
+            real.push(path.to_owned());
+        }
+    }
+    Ok(real)
+}
+
+fn stands(repo: &Repo, trees: &[Oid], path: &str) -> Result<bool, GitError> {
+    let Ok(path) = path.parse::<EntryPath>() else { return Ok(false) };
+    for tree in trees {
+        if repo.find(*tree, &path)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A pointer that was put together from two stands for nothing: that is a conflict.
@@ -160,7 +223,6 @@ impl Workspace {
             .args(["-c", "merge.directoryRenames=false", "-c", "core.attributesFile=/dev/null"])
             .args(["-c", "core.packedGitWindowSize=16m", "-c", "core.packedGitLimit=256m"])
             .args(["merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"])
-            .arg("--allow-unrelated-histories")
             .args([ours.to_string(), theirs.to_string()])
             .stdout(File::create(&answer)?);
         let (code, errors) = run(command, limit)?;

@@ -123,12 +123,14 @@ impl Turn {
         )))
     }
 
-    /// For words in a discussion that may be locked.
+    /// For words in a discussion that may be locked, and for opening it again.
     fn for_unlocked(&self) -> Result<(), Problem> {
         if self.writes || !self.discussion.locked {
             return Ok(());
         }
-        Err(Problem::Forbidden("This discussion is locked: only those with write access can comment.".into()))
+        Err(Problem::Forbidden(
+            "This discussion is locked: only those with write access can comment, or open it again.".into(),
+        ))
     }
 }
 

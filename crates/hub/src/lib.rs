@@ -185,7 +185,7 @@ pub struct Inner {
     pub(crate) hashing: tokio::sync::Semaphore,
     pub(crate) hash_turns: objects::RepoLocks,
     pub(crate) remembered: weights::Remembered,
-    pub(crate) conflicts: pulls::ConflictCache,
+    pub(crate) conflicts: Arc<pulls::ConflictCache>,
     pub(crate) terms: Arc<tokio::sync::Semaphore>,
     pub(crate) pushes: Arc<tokio::sync::Semaphore>,
     pub(crate) git_programs: Arc<tokio::sync::Semaphore>,
@@ -250,7 +250,7 @@ impl Hub {
             hashing: tokio::sync::Semaphore::new(xet::CONCURRENT_HASHES),
             hash_turns: objects::RepoLocks::default(),
             remembered: weights::Remembered::default(),
-            conflicts: pulls::ConflictCache::default(),
+            conflicts: Arc::default(),
             terms: Arc::new(tokio::sync::Semaphore::new(large::MAX_TERMS_IN_MEMORY)),
         }))
     }

@@ -30,6 +30,8 @@ use crate::{Hub, Problem};
 
 /// Longest title that a commit's first line becomes.
 const MAX_TITLE_CHARS: usize = 200;
+/// How long it may take to find out where two histories part.
+pub(crate) const SHARE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Shortest title; a shorter line is given more words.
 const MIN_TITLE_CHARS: usize = 3;
 
@@ -129,10 +131,13 @@ impl Hub {
         let _turn = self.locks.lock(access.repo_id()).await;
         let target = RefName::pull_request(number);
         let mut read = self.db.read().await?;
-        self.pull_for_commits(&mut read, context, by, number).await?;
+        let pull = self.pull_for_commits(&mut read, context, by, number).await?;
         let head = refs::get(&mut read, &access, &target).await?;
         drop(read);
         let head = head.ok_or_else(|| Problem::RevisionNotFound(target.to_string()))?.commit;
+        if !self.shares_base(&access, &pull, vec![head]).await? {
+            return Err(unrelated(&pull));
+        }
         if let Some(parent) = &header.parent
             && self.resolve_commit_id(&access, parent).await? != Some(head)
         {
@@ -224,6 +229,11 @@ impl Hub {
         if pull.ref_deleted_at.is_some() {
             return Err(Problem::Forbidden(format!(
                 "the commits of pull request {number} were deleted: open a new one"
+            )));
+        }
+        if found.locked && matches!(by, Uploader::Proposer(_)) {
+            return Err(Problem::Forbidden(format!(
+                "pull request {number} is locked: only those with write access can add commits to it"
             )));
         }
         check_room(&found, 0)?;
@@ -393,6 +403,21 @@ fn pull_commit_event<L: Level>(
         .fact("ref", RefName::pull_request(pull.num).as_str())
         .fact("pull_request", pull.num)
         .fact("paths", prepared.changes.len() as u64)
+}
+
+/// What is to be done about a pull request whose commits and its base's have none in common: what it changes could
+/// be told from no diff, and merging would bring back all that its base has given up.
+pub(crate) fn unrelated(pull: &Discussion) -> Problem {
+    let number = pull.num;
+    let base = pull.pull_request.as_ref().map_or("main", |pull| pull.base.short());
+    Problem::Conflict {
+        message: format!(
+            "pull request {number} shares no commit with {base}: bring its commits onto it (`git rebase --onto \
+             origin/{base} OLD-BASE`, where OLD-BASE is the commit before the first of them) and force-push them to \
+             refs/pr/{number}, or open a new pull request"
+        ),
+        paths: Vec::new(),
+    }
 }
 
 /// The branch that a pull request can be for.

@@ -155,7 +155,7 @@ pub fn conflicts_json(conflicts: &Conflicts) -> Value {
     match conflicts {
         Conflicts::None => false.into(),
         Conflicts::Files(paths) => json!(**paths),
-        Conflicts::Unknown => true.into(),
+        Conflicts::Unrelated | Conflicts::Unknown => true.into(),
     }
 }
 

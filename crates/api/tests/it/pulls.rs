@@ -8,6 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::push::push;
 use crate::uploads::{batch, lfs_line, local, noise, put_bytes, shard, upload, xorb};
 use crate::{commit, commit_with, create, delete, put};
 
@@ -299,6 +300,93 @@ async fn a_pull_request_that_was_squashed_is_merged_as_before() {
     hub.finish().await;
 }
 
+/// Without a commit that both have, merging would bring back all that the branch has given up.
+#[tokio::test]
+async fn a_pull_request_older_than_its_squashed_branch_is_brought_onto_it_first() {
+    let (hub, ann, bob) = scene().await;
+    commit(&ann, "ann/m", &[put("secret.txt", "a key\n")]).await.expect(200);
+    proposed(&bob, "ann/m", &[put("b.txt", "two\n")]).await;
+    commit(&ann, "ann/m", &[delete("secret.txt")]).await.expect(200);
+    ann.post("/api/models/ann/m/super-squash/main", json!({})).await.expect(200);
+    let before = head(&ann, "main").await;
+
+    let found = bob.get(&route("ann/m", 1, "?diff=1")).await.expect(200).json();
+    assert_eq!(found["filesWithConflicts"], true);
+    let diff = found["diff"].as_str().unwrap();
+    assert!(diff.contains("+++ b/b.txt") && diff.contains("+++ b/secret.txt"), "{diff}");
+    for body in [json!({}), json!({ "squash": true })] {
+        let refused = ann.post(&route("ann/m", 1, "/merge"), body).await.expect(409).text();
+        assert!(refused.contains("shares no commit with main"), "{refused}");
+        assert!(
+            refused.contains("git rebase --onto origin/main") && refused.contains("refs/pr/1"),
+            "{refused}"
+        );
+    }
+    assert_eq!(head(&ann, "main").await, before);
+    text(&ann, "main", "secret.txt").await.expect(404);
+    // More commits upon it would be lost work, and one commit of it all is no better.
+    for client in [&bob, &ann] {
+        let refused =
+            commit_with(client, "ann/m", PR1, json!({ "summary": "more" }), &[put("c.txt", "x")]).await;
+        assert!(refused.expect(409).text().contains("rebase --onto"));
+    }
+    let refused = ann.post(&format!("/api/models/ann/m/super-squash/{PR1}"), json!({})).await.expect(409);
+    assert!(refused.text().contains("shares no commit"));
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_pull_request_is_not_pushed_to_a_history_of_its_own() {
+    let (hub, ann, bob) = scene().await;
+    proposed(&bob, "ann/m", &[put("b.txt", "two\n")]).await;
+    ann.post("/api/models/ann/m/branch/apart", json!({})).await.expect(200);
+    ann.post("/api/models/ann/m/super-squash/apart", json!({})).await.expect(200);
+    commit(&ann, "ann/m", &[put("later.txt", "x")]).await.expect(200);
+    let (old, apart, main) = (head(&bob, PR1).await, head(&ann, "apart").await, head(&ann, "main").await);
+    // Git sends a pack without objects when the hub has them all.
+    let pack = [b"PACK\0\0\0\x02\0\0\0\0".as_slice(), &EMPTY_PACK_SUM].concat();
+    let reply = push(&bob, &[("refs/pr/1", &old, &apart)], &pack).await.expect(200).text();
+    assert!(reply.contains("ng refs/pr/1") && reply.contains("shares no commit with main"), "{reply}");
+    assert_eq!(head(&bob, PR1).await, old);
+    let reply = push(&bob, &[("refs/pr/1", &old, &main)], &pack).await.expect(200).text();
+    assert!(reply.contains("ok refs/pr/1"), "{reply}");
+    hub.finish().await;
+}
+
+const EMPTY_PACK_SUM: [u8; 20] = [
+    0x02, 0x9d, 0x08, 0x82, 0x3b, 0xd8, 0xa8, 0xea, 0xb5, 0x10, 0xad, 0x6a, 0xc7, 0x5c, 0x82, 0x3c, 0xfd,
+    0x3e, 0xd3, 0x1e,
+];
+
+#[tokio::test]
+async fn a_locked_pull_request_takes_nothing_from_its_author() {
+    let (hub, ann, bob) = scene().await;
+    let header = json!({ "summary": "look at me" });
+    proposed(&bob, "ann/m", &[put("b.txt", "two")]).await;
+    ann.post(&route("ann/m", 1, "/lock"), json!({ "locked": true })).await.expect(200);
+    let events = detail(&ann, 1).await["events"].as_array().unwrap().len();
+    let refused = commit_with(&bob, "ann/m", PR1, header.clone(), &[put("c.txt", "x")]).await.expect(403);
+    assert!(refused.text().contains("locked"), "{}", refused.text());
+    let (old, main) = (head(&bob, PR1).await, head(&ann, "main").await);
+    let pack = [b"PACK\0\0\0\x02\0\0\0\0".as_slice(), &EMPTY_PACK_SUM].concat();
+    let reply = push(&bob, &[("refs/pr/1", &old, &main)], &pack).await.expect(200).text();
+    assert!(reply.contains("ng refs/pr/1") && reply.contains("locked"), "{reply}");
+    assert_eq!(detail(&ann, 1).await["events"].as_array().unwrap().len(), events);
+    // Those who maintain it go on.
+    commit_with(&ann, "ann/m", PR1, header.clone(), &[put("c.txt", "x")]).await.expect(200);
+    ann.post(&route("ann/m", 1, "/status"), json!({ "status": "closed" })).await.expect(200);
+    let refused = bob.post(&route("ann/m", 1, "/status"), json!({ "status": "open" })).await.expect(403);
+    assert!(refused.text().contains("locked"), "{}", refused.text());
+    assert_eq!(detail(&ann, 1).await["status"], "closed");
+    ann.post(&route("ann/m", 1, "/status"), json!({ "status": "open" })).await.expect(200);
+    // To close is not to go on.
+    bob.post(&route("ann/m", 1, "/status"), json!({ "status": "closed" })).await.expect(200);
+    ann.post(&route("ann/m", 1, "/lock"), json!({ "locked": false })).await.expect(200);
+    bob.post(&route("ann/m", 1, "/status"), json!({ "status": "open" })).await.expect(200);
+    commit_with(&bob, "ann/m", PR1, header, &[put("d.txt", "x")]).await.expect(200);
+    hub.finish().await;
+}
+
 /// An object of a stranger's: uploaded over LFS, without a word about pull requests.
 async fn bring(client: &Client, data: &[u8]) -> Reply {
     let answer =
@@ -362,7 +450,7 @@ async fn the_merged_whole_is_judged() {
 }
 
 #[tokio::test]
-async fn a_base_that_is_gone_or_was_rewritten() {
+async fn a_base_that_is_gone_or_has_moved_on() {
     let (hub, ann, bob) = scene().await;
     ann.post("/api/models/ann/m/branch/dev", json!({})).await.expect(200);
     let rev = "dev?create_pr=true";
@@ -372,19 +460,13 @@ async fn a_base_that_is_gone_or_was_rewritten() {
     assert_eq!(detail(&ann, 1).await["filesWithConflicts"], false);
     let refused = merge(&ann, 1).await.expect(409);
     assert!(refused.text().contains("refs/heads/dev, is gone"), "{}", refused.text());
-    // Squashed since: nothing in common but the files.
-    proposed(&bob, "ann/m", &[put("c.txt", "c")]).await;
-    ann.post("/api/models/ann/m/super-squash/main", json!({})).await.expect(200);
-    merge(&ann, 2).await.expect(200);
-    assert_eq!(text(&ann, "main", "c.txt").await.expect(200).text(), "c");
-    assert_eq!(text(&ann, "main", "a.txt").await.expect(200).text(), "one\n");
     // From an older commit of the branch, and from one that it does not have.
     let old = head(&ann, "main").await;
     commit(&ann, "ann/m", &[put("d.txt", "d")]).await.expect(200);
     let header = json!({ "summary": "older", "parentCommit": old });
     commit_with(&bob, "ann/m", "main?create_pr=1", header, &[put("e.txt", "e")]).await.expect(200);
-    text(&ann, "refs%2Fpr%2F3", "d.txt").await.expect(404);
-    merge(&ann, 3).await.expect(200);
+    text(&ann, "refs%2Fpr%2F2", "d.txt").await.expect(404);
+    merge(&ann, 2).await.expect(200);
     text(&ann, "main", "d.txt").await.expect(200);
     let header = json!({ "summary": "foreign", "parentCommit": head(&ann, PR1).await });
     commit_with(&bob, "ann/m", "main?create_pr=1", header, &[put("f.txt", "f")]).await.expect(400);

@@ -28,7 +28,7 @@ async fn head(client: &Client, branch: &str) -> String {
 }
 
 /// Sends moves as (ref, old, new), and a pack.
-async fn push(client: &Client, moves: &[(&str, &str, &str)], pack: &[u8]) -> Reply {
+pub async fn push(client: &Client, moves: &[(&str, &str, &str)], pack: &[u8]) -> Reply {
     let mut body = Vec::new();
     for (at, (name, old, new)) in moves.iter().enumerate() {
         let words = if at == 0 { "\0report-status" } else { "" };

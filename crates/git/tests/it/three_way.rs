@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bastide_core::Oid;
-use bastide_git::{GitError, Merge, Op, commits_ahead, merge_bases, merge_commits};
+use bastide_git::{GitError, Merge, Op, commits_ahead, merge_bases, merge_commits, shares_commit};
 
 use crate::Lab;
 
@@ -49,7 +49,7 @@ fn what_is_ahead_is_taken_and_what_is_contained_is_said() {
     assert_eq!(edits(merge(&lab, one, two)), ["-d", "b"]);
     assert!(matches!(merge(&lab, two, one), Merge::Contained));
     assert!(matches!(merge(&lab, one, one), Merge::Contained));
-    assert_eq!(merge_bases(&lab.repo, one, two).unwrap(), [one]);
+    assert_eq!(merge_bases(&lab.repo, one, two, LIMIT).unwrap(), [one]);
     assert_eq!(commits_ahead(&lab.repo, one, two, 10).unwrap(), [two]);
     assert!(commits_ahead(&lab.repo, two, one, 10).unwrap().is_empty());
     assert_eq!(lab.repo.only_from(two, &[one], (10, 10)).unwrap(), Some(vec![two]));
@@ -88,7 +88,9 @@ fn conflicts_are_named_with_every_kind_of_path() {
     );
     let Merge::Conflicts(paths) = merge(&lab, ours, theirs) else { panic!("conflicts") };
     assert!(paths.contains(&odd.to_owned()) && paths.contains(&"b".to_owned()), "{paths:?}");
-    assert!(paths.iter().any(|path| path.starts_with('d')), "{paths:?}");
+    // A file where the other side has a folder: by its own name.
+    assert!(paths.contains(&"d".to_owned()), "{paths:?}");
+    assert!(!paths.iter().any(|path| path.contains('~')), "{paths:?}");
     assert!(!paths.contains(&"c".to_owned()));
 }
 
@@ -124,6 +126,20 @@ fn what_takes_too_long_ends() {
     let (lab, ours, theirs) = two(&[("a", "1")], &[("b", Some("2"))], &[("c", Some("3"))]);
     let ended = merge_commits(&lab.repo, (ours, theirs), lab.folder.path(), Duration::ZERO);
     assert!(matches!(ended, Err(GitError::TooSlow)), "{ended:?}");
+    let ended = merge_bases(&lab.repo, ours, theirs, Duration::ZERO);
+    assert!(matches!(ended, Err(GitError::TooSlow)), "{ended:?}");
+}
+
+#[test]
+fn a_file_that_is_called_as_git_calls_moved_ones_keeps_its_name() {
+    let mut lab = Lab::new();
+    let start = lab.commit(&[("a", Some(b"1"))]).unwrap();
+    let ours = lab.commit(&[("d/x", Some(b"1"))]).unwrap();
+    lab.head = Some(start);
+    let odd = format!("d~{ours}");
+    let theirs = lab.commit(&[("d", Some(b"2")), (&odd, Some(b"3"))]).unwrap();
+    let Merge::Conflicts(paths) = merge(&lab, ours, theirs) else { panic!("conflicts") };
+    assert_eq!(paths, ["d"]);
 }
 
 #[test]
@@ -132,6 +148,11 @@ fn histories_without_a_common_start() {
     let one = lab.commit(&[("same", Some(b"s")), ("mine", Some(b"1"))]).unwrap();
     lab.head = None;
     let two = lab.commit(&[("same", Some(b"s")), ("yours", Some(b"2"))]).unwrap();
-    assert!(merge_bases(&lab.repo, one, two).unwrap().is_empty());
-    assert_eq!(edits(merge(&lab, one, two)), ["yours"]);
+    assert!(merge_bases(&lab.repo, one, two, LIMIT).unwrap().is_empty());
+    assert!(matches!(merge(&lab, one, two), Merge::Unrelated));
+    let more = lab.commit(&[("more", Some(b"3"))]).unwrap();
+    assert!(!shares_commit(&lab.repo, one, &[], LIMIT).unwrap());
+    assert!(!shares_commit(&lab.repo, one, &[two, more], LIMIT).unwrap());
+    // One of several is enough.
+    assert!(shares_commit(&lab.repo, two, &[one, more], LIMIT).unwrap());
 }

@@ -53,6 +53,9 @@ impl Hub {
         let mut turn = self.turn(context, access, num).await?;
         turn.for_author_or_writer(context, "change the status of")?;
         check_status(&turn.discussion, request.status)?;
+        if request.status == DiscussionStatus::Open {
+            turn.for_unlocked()?;
+        }
         turn.check_saying(context, access, comment.as_ref().map_or(0, String::len)).await?;
         let reopens = turn.discussion.status == DiscussionStatus::Closed && turn.discussion.is_pull_request();
         if reopens && !turn.writes {

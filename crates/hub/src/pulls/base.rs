@@ -1,11 +1,12 @@
 //! Where a pull request begins: at a branch, or at a commit that the branch has.
 
 use bastide_core::{Oid, RefName};
+use bastide_git::GitError;
 use bastide_store::discussions::Discussion;
 use bastide_store::refs;
 
-use super::{base_branch, pull_of};
-use crate::access::{Access, Propose, Read};
+use super::{SHARE_LIMIT, base_branch, pull_of};
+use crate::access::{Access, Includes, Propose, Read, See};
 use crate::diffs::Compared;
 use crate::{Hub, Problem};
 
@@ -34,7 +35,8 @@ impl Hub {
     }
 
     /// What a pull request changes, as a patch: from where it left its branch, or the branch's stand before it was
-    /// merged. `None` when its commits are gone, or its branch is.
+    /// merged. Without a commit that both have, all in which it differs from the branch. `None` when its commits
+    /// are gone, or its branch is.
     pub async fn pull_patch(
         &self,
         access: &Access<Read>,
@@ -42,9 +44,14 @@ impl Hub {
     ) -> Result<Option<(Compared, Vec<u8>)>, Problem> {
         let Some(details) = &pull.pull_request else { return Ok(None) };
         let base = details.base_commit.map_or_else(|| details.base.to_string(), |base| base.to_string());
-        match self.compared(access, &format!("{base}...refs/pr/{}", pull.num)).await {
+        let own = RefName::pull_request(pull.num);
+        let compared = match self.compared(access, &format!("{base}...{own}")).await {
+            Err(Problem::Unprocessable(_)) => self.compared(access, &format!("{base}..{own}")).await,
+            compared => compared,
+        };
+        match compared {
             Ok(compared) => Ok(Some((compared, self.patch(access, compared).await?))),
-            Err(Problem::RevisionNotFound(_) | Problem::Unprocessable(_)) => Ok(None),
+            Err(Problem::RevisionNotFound(_)) => Ok(None),
             Err(problem) => Err(problem),
         }
     }
@@ -67,7 +74,28 @@ impl Hub {
         }
         self.materialise(access).await?;
         let bases =
-            self.objects_blocking(access, move |repo| bastide_git::merge_bases(repo, old, new)).await?;
-        Ok(bases.contains(&old))
+            self.objects_blocking(access, move |repo| bastide_git::merge_bases(repo, old, new, SHARE_LIMIT));
+        Ok(bases.await?.contains(&old))
+    }
+
+    /// Is there a commit that a pull request's base has, and one of `starts`, which its newest comes from, as well?
+    /// What takes too long to find out, or has no base any more, is let through: merging looks again.
+    pub(crate) async fn shares_base<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        pull: &Discussion,
+        starts: Vec<Oid>,
+    ) -> Result<bool, Problem> {
+        let Some(details) = &pull.pull_request else { return Ok(true) };
+        let base = refs::get(&mut self.db.read().await?, access, &details.base).await?;
+        let Some(base) = base.map(|base| base.commit) else { return Ok(true) };
+        self.materialise(access).await?;
+        self.objects_blocking(access, move |repo| {
+            match bastide_git::shares_commit(repo, base, &starts, SHARE_LIMIT) {
+                Err(GitError::TooSlow) => Ok(true),
+                shares => shares,
+            }
+        })
+        .await
     }
 }

@@ -116,6 +116,7 @@ impl Hub {
             Some(Merge::Contained) => Err(conflict(format!(
                 "there is nothing to merge: {base} has every commit of pull request {number}"
             ))),
+            Some(Merge::Unrelated) => Err(super::unrelated(&sides.pull)),
             Some(Merge::Conflicts(paths)) => Err(Problem::Conflict {
                 message: format!(
                     "pull request {number} has conflicts with {base} in {}: merge {base} into refs/pr/{number}, mend \

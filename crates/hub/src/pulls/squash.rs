@@ -7,7 +7,7 @@ use bastide_ledger::{Action, Context};
 use bastide_store::git::{self, ChangeRow, CommitRow, Pack};
 use bastide_store::refs::{self, Target};
 
-use super::{PullCommit, note_commit};
+use super::{PullCommit, SHARE_LIMIT as LIMIT, note_commit, unrelated};
 use crate::access::{Access, Write};
 use crate::commits::author;
 use crate::discussions::discussion_event;
@@ -44,7 +44,8 @@ impl Hub {
         };
         drop(read);
         let message = message.unwrap_or_else(|| format!("{}\n", pull.title));
-        let (squashed, pack) = self.write_squashed(context, access, (head, base), message).await?;
+        let written = self.write_squashed(context, access, (head, base), message).await?;
+        let (squashed, pack) = written.ok_or_else(|| unrelated(&pull))?;
         let published = async {
             let mut tx = self.write_to(context, access).await?;
             let pull = self.pull_for_commits(&mut tx, context, &by, number).await?;
@@ -72,12 +73,16 @@ impl Hub {
         access: &Access<Write>,
         (head, base): (Oid, Option<Oid>),
         message: String,
-    ) -> Result<(Squashed, Pack), Problem> {
+    ) -> Result<Option<(Squashed, Pack)>, Problem> {
         let repo = self.materialise(access).await?;
         let (scratch, author, time) = (self.scratch()?, author(context), context.now());
         let beside = repo.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let bases = base.map(|base| merge_bases(&beside, base, head)).transpose()?.unwrap_or_default();
+            let bases = base.map(|base| merge_bases(&beside, base, head, LIMIT)).transpose()?;
+            if bases.as_ref().is_some_and(Vec::is_empty) {
+                return Ok(None);
+            }
+            let bases = bases.unwrap_or_default();
             let parents: Vec<Oid> = bases.first().copied().into_iter().collect();
             let old = parents.first().map(|parent| beside.commit(*parent)).transpose()?.map(|old| old.tree);
             let tree = beside.commit(head)?.tree;
@@ -86,11 +91,12 @@ impl Hub {
             let commit = pack.commit(&commit)?;
             let changes = diff_trees(&beside, old, Some(tree))?;
             let changes = changes.into_iter().map(|change| (change.path, change.new)).collect();
-            Ok::<_, GitError>((Squashed { commit, tree, parents, changes, message }, pack.finish(&scratch)?))
+            let squashed = Squashed { commit, tree, parents, changes, message };
+            Ok::<_, GitError>(Some((squashed, pack.finish(&scratch)?)))
         });
-        let (squashed, new) = written.await??;
+        let Some((squashed, new)) = written.await?? else { return Ok(None) };
         let pack = self.store_pack(&repo, &new).await?;
-        Ok((squashed, pack))
+        Ok(Some((squashed, pack)))
     }
 }
 

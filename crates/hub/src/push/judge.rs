@@ -74,6 +74,13 @@ impl Judged {
         objects
     }
 
+    /// The commits of the repository that a tip comes from.
+    pub fn starts(&self, tip: &Tip) -> Vec<Oid> {
+        let parents = self.commits_of(tip).flat_map(|(_, new)| new.commit.parents.iter().copied());
+        let starts: HashSet<Oid> = parents.chain([tip.commit]).filter(|id| self.known.contains(id)).collect();
+        starts.into_iter().collect()
+    }
+
     /// Tips of wishes that nothing is against.
     pub fn granted<'a>(&'a self, wishes: &'a [Wish]) -> impl Iterator<Item = &'a Tip> {
         wishes

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bastide_core::{Oid, RefName, Sha256};
 use bastide_ledger::Action;
+use bastide_store::discussions;
 use bastide_store::git::{self, ChangeRow, CommitRow};
 use bastide_store::refs::{self, Target};
 use bastide_store::{Reader, WriteTx, repos};
@@ -14,7 +15,7 @@ use super::judge::{Judged, NewCommit, Tip};
 use super::{Answer, Pack, Pusher, Wish, refuse_all_or_none};
 use crate::access::{Access, Propose};
 use crate::metadata::Metadata;
-use crate::pulls::{PullCommit, ROW_BYTES, note_commit};
+use crate::pulls::{PullCommit, ROW_BYTES, note_commit, unrelated};
 use crate::ref_rules::{Move, RefRules};
 use crate::repos::repo_event;
 use crate::uploads::{Uploader, keep_file};
@@ -108,6 +109,26 @@ impl Hub {
         let own = pull.is_author(pusher.context.user_id());
         let rewrites = matches!(moves, Move::Force | Move::Rewrite);
         Ok((rewrites && !own).then(|| "only its author may force-push a pull request".to_owned()))
+    }
+
+    /// A pull request stays one that shares a commit with its base: who reviews it could not see what it changes.
+    pub(super) async fn refuse_unrelated(
+        &self,
+        pusher: &Pusher,
+        wishes: &mut [Wish],
+        judged: &Judged,
+    ) -> Result<(), Problem> {
+        let access = &pusher.permit();
+        for (wish, tip) in wishes.iter_mut().zip(&judged.tips) {
+            let number = wish.open().and_then(|(name, _)| name.pull_request_number());
+            let (Some(number), Some(tip)) = (number, tip) else { continue };
+            let found = discussions::get(&mut self.db.read().await?, access, number).await?;
+            let Some(pull) = found else { continue };
+            if !self.shares_base(access, &pull, judged.starts(tip)).await? {
+                wish.refuse(unrelated(&pull).to_string());
+            }
+        }
+        Ok(())
     }
 
     /// Stores what was granted and moves the refs. What turns out to be impossible only now is refused, and the rest

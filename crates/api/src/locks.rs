@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bastide_core::EntryPath;
 use bastide_core::id::RowId;
-use bastide_hub::access::{Read, Write};
+use bastide_hub::access::{Propose, Read, Write};
 use bastide_hub::locks::{LOCK_PAGE, Lock, LockPage, Locking, Wanted};
 use bastide_hub::{Hub, Problem};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -80,14 +80,15 @@ struct VerifyBody {
     limit: Option<u64>,
 }
 
-/// What somebody who is about to push has to know: their own locks, and those of others.
+/// What somebody who is about to push has to know: their own locks, and those of others. Pull requests of those who
+/// only propose are pushed, too.
 async fn verify(
     State(hub): State<Hub>,
     caller: Caller,
     route: RepoRoute,
     JsonBody(body): JsonBody<VerifyBody>,
 ) -> Answer<Response> {
-    let access = caller.repo::<Write>(&hub, &route.path).await?;
+    let access = caller.repo::<Propose>(&hub, &route.path).await?;
     let after = cursor(body.cursor.as_deref())?;
     let wanted = Wanted { after, limit: limit(body.limit), ..Wanted::default() };
     let page = hub.list_locks(&access, wanted).await?;

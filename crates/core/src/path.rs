@@ -81,7 +81,7 @@ fn check_git_files(path: &str) -> Result<(), Invalid> {
     let mut segments = path.split('/').peekable();
     while let Some(segment) = segments.next() {
         let refuse = |why: &str| Err(Invalid::new(format!("path segment {segment:?} {why}")));
-        for (name, short) in [(".gitmodules", "gi7eba"), (".gitattributes", "gi7d29")] {
+        for (name, short) in [(".gitmodules", "gi7eba"), (".gitattributes", "gi7d29"), (".lfsconfig", "")] {
             if segment == name && segments.peek().is_some() {
                 return refuse("is a file of git's: it cannot be a folder");
             }
@@ -158,6 +158,7 @@ mod tests {
             "a\\b\\",
             "x/.gitmodules",
             ".gitmodules.bak",
+            ".lfsconfig",
             "gi7eba/x~1",
         ] {
             assert!(good.parse::<EntryPath>().is_ok(), "{good:?}");
@@ -206,6 +207,9 @@ mod tests {
             "gi7d2~12",
             ".git\u{200c}attributes",
             "a\\.gitmodules",
+            ".LFSconfig",
+            ".lfsconfig/x",
+            "lfscon~1",
         ] {
             assert!(bad.parse::<EntryPath>().is_err(), "{bad:?}");
         }

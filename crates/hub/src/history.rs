@@ -2,7 +2,7 @@
 
 use bastide_core::limits::MAX_COMMIT_MESSAGE;
 use bastide_core::{Oid, RefName, Timestamp};
-use bastide_git::{Commit, GitError, NewCommit, PackWriter, Tag, Tree};
+use bastide_git::{Commit, GitError, NewCommit, PackWriter, Repo, Tag, Tree};
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git::{self, ChangeRow, CommitRow};
@@ -109,11 +109,19 @@ impl Hub {
         // The main branch decides what the repository is found by.
         let metadata =
             if *name == RefName::main() { Some(self.read_metadata(access, commit).await?) } else { None };
+        let to = if root.is_none() { Some(commit) } else { None };
+        let replaced =
+            if overwrite { self.replaced_by(access, name, to).await? } else { Replaced::default() };
         let mut tx = self.write_to(context, access).await?;
         if root.is_none() {
             still_here(&mut tx, access, commit).await?;
         }
         let lost = place_branch(&mut tx, context, access, (name, commit), overwrite).await?;
+        if lost.is_some() && lost != replaced.head {
+            return Err(Problem::Stale);
+        }
+        let paths = replaced.paths.iter().map(String::as_str);
+        self.refuse_locked(&mut tx, context, access, paths).await?;
         if let Some(root) = root {
             self.write_root_rows(&mut tx, context, access, root).await?;
         }
@@ -124,6 +132,19 @@ impl Hub {
         let event = ref_event(context, Action::BranchCreate, access, name, Some(commit))
             .fact("before", lost.map(|lost| lost.to_string()).unwrap_or_default());
         Ok(tx.commit(event).await?)
+    }
+
+    /// What a branch loses when it is put at a commit, or at one without files.
+    async fn replaced_by(
+        &self,
+        access: &Access<Write>,
+        name: &RefName,
+        commit: Option<Oid>,
+    ) -> Result<Replaced, Problem> {
+        let head = refs::get(&mut self.db.read().await?, access, name).await?.map(|head| head.commit);
+        let Some(old) = head else { return Ok(Replaced::default()) };
+        let paths = self.objects_blocking(access, move |repo| replaced_paths(repo, old, commit)).await?;
+        Ok(Replaced { head, paths })
     }
 
     pub async fn create_tag(
@@ -310,6 +331,20 @@ struct Root {
     changes: Vec<(String, Oid)>,
     author: String,
     message: String,
+}
+
+/// Where a branch stood, and the paths that change with it.
+#[derive(Default)]
+struct Replaced {
+    head: Option<Oid>,
+    paths: Vec<String>,
+}
+
+/// The paths that differ between a commit and what is put in its place: another, or nothing.
+pub(crate) fn replaced_paths(repo: &Repo, old: Oid, new: Option<Oid>) -> Result<Vec<String>, GitError> {
+    let new = new.map(|new| repo.commit(new)).transpose()?.map(|new| new.tree);
+    let changes = bastide_git::diff_trees(repo, Some(repo.commit(old)?.tree), new)?;
+    Ok(changes.into_iter().map(|change| change.path).collect())
 }
 
 /// Puts a branch at a commit; says which head it has lost, if it stood elsewhere.

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_storage.sql"),
     include_str!("../migrations/0006_git.sql"),
     include_str!("../migrations/0007_history.sql"),
+    include_str!("../migrations/0008_mending.sql"),
 ];
 
 const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {id}, checksum TEXT NOT NULL)";

@@ -87,6 +87,10 @@ async fn files_of_gits_own_that_git_would_not_take_are_refused() {
         commit(&ann, "ann/m", &[put(".gitmodules", bad)]).await.expect(422);
         commit(&ann, "ann/m", &[put("deep/.gitmodules", bad)]).await.expect(422);
     }
+    let elsewhere = "[lfs]\n\turl = https://evil.example/ann/m.git/info/lfs\n";
+    let refused = commit(&ann, "ann/m", &[put(".lfsconfig", elsewhere)]).await.expect(422);
+    assert!(refused.text().contains("send their credentials there"), "{}", refused.text());
+    commit(&ann, "ann/m", &[put(".lfsconfig", "[lfs]\n\tfetchexclude = *.bin\n")]).await.expect(200);
     let good = "[submodule \"libs/x\"]\n\tpath = libs/x\n\turl = https://example.org/x.git\n";
     commit(&ann, "ann/m", &[put(".gitmodules", good)]).await.expect(200);
     let long = format!("{} filter=lfs\n", "x".repeat(2048));

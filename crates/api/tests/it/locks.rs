@@ -120,7 +120,14 @@ async fn who_may_not_write_locks_and_unlocks_nothing() {
     for (client, status) in [(&hub.anonymous(), 401), (&eve, 404), (&rita, 403), (&reading, 403)] {
         lock(client, "lab/m", "b.bin").await.expect(status);
         unlock(client, "lab/m", &made, true).await.expect(status);
-        client.post("/lab/m.git/info/lfs/locks/verify", json!({})).await.expect(status);
+        let verify = client.post("/lab/m.git/info/lfs/locks/verify", json!({})).await;
+        // Who may push to a pull request is told what others work on, as git-lfs asks before a push.
+        if std::ptr::eq(client, &rita) {
+            let seen = verify.expect(200).json();
+            assert_eq!((&seen["ours"], &seen["theirs"][0]["id"]), (&json!([]), &made));
+        } else {
+            verify.expect(status);
+        }
     }
     eve.get("/lab/m.git/info/lfs/locks").await.expect(404);
     rita.get("/lab/m.git/info/lfs/locks").await.expect(200);
@@ -176,6 +183,67 @@ async fn what_somebody_has_locked_nobody_else_changes() {
     commit(&anna, "lab/m", &[put("dir/a.txt", "3")]).await.expect(200);
     unlock(&anna, "lab/m", &made, false).await.expect(200);
     commit(&will, "lab/m", &[put("dir/a.txt", "4")]).await.expect(200);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_branch_that_is_put_elsewhere_changes_no_locked_file() {
+    let (hub, anna, will) = lab().await;
+    let head = || async { anna.get("/api/models/lab/m").await.expect(200).json()["sha"].clone() };
+    let empty = head().await;
+    commit(&anna, "lab/m", &[put("a.bin", "1")]).await.expect(200);
+    let old = head().await;
+    commit(&anna, "lab/m", &[put("b.bin", "2")]).await.expect(200);
+    let new = head().await;
+    lock(&anna, "lab/m", "a.bin").await.expect(201);
+    for body in [
+        json!({ "startingPoint": empty, "overwrite": true }),
+        json!({ "emptyBranch": true, "overwrite": true }),
+    ] {
+        let refused = will.post("/api/models/lab/m/branch/main", body.clone()).await.expect(403);
+        assert!(refused.header("x-error-message").contains("a.bin by anna"), "{body}");
+    }
+    assert_eq!(head().await, new);
+    // Where the locked file stays as it is, the branch moves; so it does for who has locked it, and when all
+    // history becomes one commit, no file changes.
+    let to = |commit: &Value| json!({ "startingPoint": commit, "overwrite": true });
+    will.post("/api/models/lab/m/branch/main", to(&old)).await.expect(200);
+    anna.post("/api/models/lab/m/branch/main", to(&empty)).await.expect(200);
+    will.post("/api/models/lab/m/branch/main", to(&old)).await.expect(403);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_forced_push_back_changes_no_locked_file() {
+    let (hub, anna, will) = lab().await;
+    commit(&anna, "lab/m", &[put("a.bin", "1")]).await.expect(200);
+    let head = || async { anna.get("/api/models/lab/m").await.expect(200).json()["sha"].clone() };
+    let old = head().await;
+    commit(&anna, "lab/m", &[put("a.bin", "2")]).await.expect(200);
+    let new = head().await;
+    anna.post("/api/models/lab/m/branch/next", json!({})).await.expect(200);
+    let made = lock(&anna, "lab/m", "a.bin").await.expect(201).json()["lock"]["id"].clone();
+    // No commit of this push is new: what the branch loses is the change.
+    let push = || async {
+        let line = |text: String| format!("{:04x}{text}", text.len() + 4);
+        let word = |value: &Value| value.as_str().unwrap().to_owned();
+        let moved = format!("{} {} refs/heads/next\0report-status", word(&new), word(&old));
+        let mut body = format!("{}0000", line(moved)).into_bytes();
+        body.extend(b"PACK\0\0\0\x02\0\0\0\0");
+        body.extend(
+            "029d08823bd8a8eab510ad6ac75c823cfd3ed31e".parse::<bastide_core::Oid>().unwrap().as_bytes(),
+        );
+        let headers = [("content-type", "application/x-git-receive-pack-request")];
+        will.send(Method::POST, "/lab/m/git-receive-pack", &headers, Body::from(body))
+            .await
+            .expect(200)
+            .text()
+    };
+    let refused = push().await;
+    assert!(refused.contains("ng refs/heads/next locked by others: a.bin by anna"), "{refused}");
+    unlock(&anna, "lab/m", &made, false).await.expect(200);
+    let moved = push().await;
+    assert!(moved.contains("ok refs/heads/next"), "{moved}");
     hub.finish().await;
 }
 

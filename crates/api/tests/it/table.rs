@@ -56,6 +56,7 @@ const CANNOT_WRITE: [&str; 5] = ["anonymous", "stranger", "reader", "contributor
 /// Who may propose does something here: content for a pull request, which no branch has by that, and what is
 /// said in discussions, of which each may change its own.
 const PROPOSALS: &[&str] = &[
+    "POST /{prefix}/{ns}/{name}/info/lfs/locks/verify",
     // By one's own name: whoever may read.
     "POST /api/{kind}/{ns}/{name}/like",
     "DELETE /api/{kind}/{ns}/{name}/like",

@@ -3,6 +3,7 @@
 use bastide_core::{DiscussionEventKind, DiscussionStatus, RefName};
 use bastide_ledger::{Action, Context};
 use bastide_store::discussions::{self, Discussion, EventRow, NewDiscussionEvent};
+use bastide_store::webhooks::deliveries;
 use bastide_store::{WriteTx, refs};
 use serde_json::{Value, json};
 
@@ -131,6 +132,7 @@ impl Hub {
         }
         discussions::remove(&mut tx, access, &found).await?;
         bastide_store::proposals::release_commits(&mut tx, access, num).await?;
+        deliveries::forget_said(&mut tx, found.id, None).await?;
         let mut event = discussion_event(context, Action::DiscussionDelete, access, &found)
             .fact("author", found.author_id.map(|author| author.to_string()).unwrap_or_default())
             .fact("comments", found.comments);

@@ -6,6 +6,7 @@ use bastide_core::limits::MAX_COMMENT_VERSIONS;
 use bastide_ledger::{Action, Context};
 use bastide_store::WriteTx;
 use bastide_store::discussions::{self, EventRow, NewVersion, Participant};
+use bastide_store::webhooks::deliveries;
 
 use super::{Turn, discussion_event, pace, text};
 use crate::access::{Access, Propose};
@@ -90,6 +91,7 @@ impl Hub {
         if !discussions::hide(&mut turn.tx, access, place, context.user_id(), context.now()).await? {
             return Err(hidden());
         }
+        deliveries::forget_said(&mut turn.tx, turn.discussion.id, Some(event)).await?;
         turn.end(context, access, Action::CommentHide, event).await
     }
 }

@@ -10,6 +10,7 @@ use bastide_git::{Change, Commit, GitError, Inspector, Mode, NewFile, Pointer, Q
 use bastide_store::{git, xet};
 
 use super::{Answer, MAX_FAULTS, Pusher, Wish, explain};
+use crate::history::replaced_paths;
 use crate::ref_rules::Move;
 use crate::rules::{self, Fault};
 use crate::{Hub, Problem};
@@ -56,6 +57,8 @@ pub(super) struct Tip {
     /// The annotated tags on the way.
     tags: Vec<Oid>,
     pub moves: Move,
+    /// What changes with a branch that does not go forward: paths of commits that it loses, too.
+    pub replaced: Vec<String>,
     /// The new commits that it needs, by their place in the order.
     pub commits: Vec<usize>,
 }
@@ -157,6 +160,14 @@ impl Hub {
             }
             if !all {
                 wish.refuse("it was not looked at, after too many faults in others: mend those first");
+            }
+            if wish.refused.is_none()
+                && let (Some(old), Move::Force | Move::Rewrite) = (wish.command.old, tip.moves)
+                && wish.name.as_ref().is_some_and(RefName::is_branch)
+            {
+                let (repo, new) = (repo.clone(), tip.commit);
+                let find = move || replaced_paths(&repo, old, Some(new));
+                tip.replaced = tokio::task::spawn_blocking(find).await??;
             }
         }
         Ok(judged)
@@ -513,7 +524,14 @@ fn tip(inspector: &Inspector, name: &RefName, new: Oid) -> Result<Result<Tip, St
         }
     }
     match inspector.commit(at) {
-        Ok(_) => Ok(Ok(Tip { target: new, commit: at, tags, moves: Move::Force, commits: Vec::new() })),
+        Ok(_) => Ok(Ok(Tip {
+            target: new,
+            commit: at,
+            tags,
+            moves: Move::Force,
+            replaced: Vec::new(),
+            commits: Vec::new(),
+        })),
         Err(GitError::Kind(..)) => {
             Ok(Err("every ref here comes to a commit, and this one to something else".into()))
         }

@@ -308,7 +308,8 @@ impl Hub {
         let changes = judged.commits_of(tip).flat_map(|(_, new)| &new.changes);
         let paths = changes
             .filter(|change| !change.is_tree || change.new.is_none())
-            .map(|change| change.path.as_str());
+            .map(|change| change.path.as_str())
+            .chain(tip.replaced.iter().map(String::as_str));
         match self.refuse_locked(tx, &pusher.context, &pusher.permit(), paths).await {
             Ok(()) => Ok(Ok(())),
             Err(Problem::Internal(detail)) => Err(Problem::Internal(detail)),

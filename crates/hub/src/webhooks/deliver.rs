@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use tokio::sync::Semaphore;
 
+use super::discussion::{Quoted, quoted};
 use super::{SEAL, place, told};
 use crate::{Hub, Problem};
 
@@ -104,10 +105,11 @@ impl Hub {
             let tried = Tried { error, url: claim.url.clone(), ..Tried::default() };
             return self.end(claim, Ending::GivenUp(tried), None).await;
         }
-        let Some(payload) = self.payload_to_send(claim).await? else {
+        let Some((payload, quotes)) = self.payload_to_send(claim).await? else {
             return self.end(claim, Ending::Withdrawn, None).await;
         };
-        let (tried, verdict) = self.attempt(claim, payload).await?;
+        let (mut tried, verdict) = self.attempt(claim, payload).await?;
+        tried.quotes = quotes;
         let wait = usize::try_from(claim.attempts - 1).ok().and_then(|spent| WAITS.get(spent));
         let gave_up = |tried: &Tried| {
             let last = tried.error.clone().unwrap_or_default();
@@ -132,7 +134,7 @@ impl Hub {
     }
 
     /// What to send, if the owner may still know of it: as it was sent before, or made now.
-    async fn payload_to_send(&self, claim: &Claim) -> Result<Option<String>, Problem> {
+    async fn payload_to_send(&self, claim: &Claim) -> Result<Option<(String, Option<Quoted>)>, Problem> {
         let mut read = self.db.read().await?;
         let Some(event) = dispatch::event(&mut read, claim.seq).await? else { return Ok(None) };
         let role = role_of_owner(&mut read, claim, &event).await?;
@@ -143,11 +145,17 @@ impl Hub {
         if !self.may_be_told(&about, told, &owner) {
             return Ok(None);
         }
-        if claim.payload.is_some() {
-            return Ok(claim.payload.clone());
-        }
-        let context = self.on_behalf_of(&owner);
-        self.payload(&context, &claim.webhook.to_string(), (&event, told, &about)).await
+        let payload = match &claim.payload {
+            Some(payload) => Some(payload.clone()),
+            None => {
+                let context = self.on_behalf_of(&owner);
+                self.payload(&context, &claim.webhook.to_string(), (&event, told, &about)).await?
+            }
+        };
+        Ok(payload.map(|payload| {
+            let quotes = quoted(&event, &payload);
+            (payload, quotes)
+        }))
     }
 
     async fn attempt(&self, claim: &Claim, payload: String) -> Result<(Tried, Verdict), Problem> {

@@ -18,6 +18,21 @@ pub struct DiscussionParts {
     pub comment: Option<Value>,
 }
 
+/// A discussion, and the event of it whose words a payload has.
+pub type Quoted = (RowId, Option<RowId>);
+
+/// What the payload of an event quotes. That of a removal has what was written down for it alone.
+pub fn quoted(event: &Event, payload: &str) -> Option<Quoted> {
+    let facts = Facts::of(event);
+    let id = |key| facts.text(key).and_then(|id| id.parse::<RowId>().ok());
+    if event.action == Action::DiscussionDelete.as_str() {
+        return None;
+    }
+    let payload: Value = serde_json::from_str(payload).unwrap_or_default();
+    let says = payload.pointer("/comment/content").is_some();
+    Some((id("discussion")?, id("event").filter(|_| says)))
+}
+
 impl Hub {
     /// `None` when there is nothing left to tell of: it is gone, or discussions are switched off.
     pub(super) async fn discussion_parts(

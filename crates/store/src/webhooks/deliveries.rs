@@ -105,6 +105,8 @@ async fn release(tx: &mut WriteTx, webhook: RowId) -> Result<(), StoreError> {
 #[derive(Debug, Clone, Default)]
 pub struct Tried {
     pub payload: String,
+    /// The discussion, and the event of it, that the payload quotes.
+    pub quotes: Option<(RowId, Option<RowId>)>,
     pub url: String,
     pub status: Option<u16>,
     pub duration_ms: Option<i64>,
@@ -172,21 +174,60 @@ async fn note(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let sql = "UPDATE webhook_delivery SET payload = $1, url = $2, status = $3, duration_ms = $4, error = $5, \
-        excerpt = $6, next_at = $7, outcome = $8, tried_at = $9 WHERE id = $10";
+        excerpt = $6, next_at = $7, outcome = $8, tried_at = $9, discussion_id = $11, discussion_event_id = $12 \
+        WHERE id = $10";
+    let (discussion, event) = tried.quotes.unzip();
+    // It was hidden or removed while it was sent.
+    let keep = match tried.quotes {
+        Some((discussion, event)) => still_said(tx, discussion, event).await?,
+        None => true,
+    };
+    let (payload, excerpt) = (keep.then_some(tried.payload), tried.excerpt.filter(|_| keep));
     let status = tried.status.map(i64::from);
     let params = values![
-        tried.payload,
+        payload,
         tried.url,
         status,
         tried.duration_ms,
         tried.error,
-        tried.excerpt,
+        excerpt,
         next,
         outcome,
         now,
-        claim.delivery
+        claim.delivery,
+        discussion,
+        event.flatten()
     ];
     tx.execute(sql, params).await?;
+    Ok(())
+}
+
+async fn still_said(tx: &mut WriteTx, discussion: RowId, event: Option<RowId>) -> Result<bool, StoreError> {
+    if tx.one("SELECT id FROM discussion WHERE id = $1", values![discussion]).await?.is_none() {
+        return Ok(false);
+    }
+    let sql = "SELECT id FROM discussion_event WHERE id = $1 AND hidden_at IS NOT NULL";
+    Ok(match event {
+        Some(event) => tx.one(sql, values![event]).await?.is_none(),
+        None => true,
+    })
+}
+
+/// Takes what was said in a discussion, or by one event of it, out of all that was delivered: no log shows it, and
+/// what is sent again says what there is then. Targets may have quoted it in their answers.
+pub async fn forget_said(
+    tx: &mut WriteTx,
+    discussion: RowId,
+    event: Option<RowId>,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE webhook_delivery SET payload = NULL, excerpt = NULL WHERE discussion_id = $1";
+    match event {
+        None => tx.execute(sql, values![discussion]).await?,
+        Some(event) => {
+            let sql = format!("{sql} AND discussion_event_id = $2");
+            tx.execute(&sql, values![discussion, event]).await?
+        }
+    };
     Ok(())
 }
 
@@ -302,9 +343,10 @@ pub async fn replay(
     let old = delivery(&row)?;
     let Some(triggers) = trigger(tx, webhook, now).await? else { return Ok(None) };
     let id = RowId::new(now);
-    let sql = "INSERT INTO webhook_delivery (id, webhook_id, seq, replay_of, event, payload, next_at, created_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
-    tx.execute(sql, values![id, webhook, old.seq, old.id, old.event, old.payload, now]).await?;
+    let sql = "INSERT INTO webhook_delivery (id, webhook_id, seq, replay_of, event, payload, next_at, created_at, \
+        discussion_id, discussion_event_id) SELECT $1, webhook_id, seq, id, event, payload, $2, $2, discussion_id, \
+        discussion_event_id FROM webhook_delivery WHERE id = $3";
+    tx.execute(sql, values![id, now, old.id]).await?;
     wake(tx, webhook, now).await?;
     Ok(Some((id, triggers)))
 }

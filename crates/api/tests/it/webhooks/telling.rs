@@ -344,3 +344,51 @@ async fn what_is_said_behind_a_gate_stays_behind_it() {
     assert_eq!(hub.run_webhooks().await, 1);
     assert_eq!(stories(&receiver.payloads()), ["update repo.content"]);
 }
+
+#[tokio::test]
+async fn what_is_hidden_or_removed_is_in_no_log_and_not_sent_again() {
+    let hub = hub().await;
+    let ann = hub.user("ann").await;
+    let receiver = Receiver::start().await;
+    make(&ann, "bert", "public").await;
+    let hook = watch(&ann, &receiver.url(), &[("model", "ann/bert")]).await;
+    let base = "/api/models/ann/bert/discussions";
+    let kept = |words: &str| {
+        let words = format!("SELECT COUNT(*) FROM webhook_delivery WHERE payload LIKE '%{words}%'");
+        hub.count(&words)
+    };
+    ann.post(base, json!({ "title": "A question", "description": "First words" })).await.expect(200);
+    let said =
+        ann.post(&format!("{base}/1/comment"), json!({ "comment": "A leaked secret" })).await.expect(200);
+    let comment = said.json()["newMessage"]["id"].as_str().unwrap().to_owned();
+    hub.run_webhooks().await;
+    assert_eq!((kept("A leaked secret"), kept("First words")), (1, 1));
+    let line = log(&ann, &hook).await.pop().unwrap()["id"].as_str().unwrap().to_owned();
+    // A replay that waits has the words, too.
+    ann.post(&format!("{hook}/replay/{line}"), json!({})).await.expect(200);
+    assert_eq!(kept("A leaked secret"), 2);
+    ann.post(&format!("{base}/1/comment/{comment}/hide"), json!({})).await.expect(200);
+    assert_eq!((kept("A leaked secret"), kept("First words")), (0, 1));
+    hub.advance_seconds(1);
+    ann.post(&format!("{hook}/replay/{line}"), json!({})).await.expect(200);
+    receiver.payloads();
+    hub.run_webhooks().await;
+    let told = receiver.payloads();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(
+        told.iter().all(|told| told["comment"]["hidden"] == true && !told.to_string().contains("leaked"))
+    );
+    let rows = log(&ann, &hook).await;
+    assert!(!json!(rows).to_string().contains("leaked"), "{rows:?}");
+    // What tells of the hiding itself quotes nothing, and stays.
+    let shown = rows.iter().filter(|row| row["payload"]["comment"]["hidden"] == true).count();
+    assert_eq!(shown, 3, "{rows:?}");
+
+    let first = rows[0]["id"].as_str().unwrap();
+    ann.delete(&format!("{base}/1"), json!({})).await.expect(200);
+    assert_eq!((kept("First words"), kept("A question")), (0, 0));
+    ann.post(&format!("{hook}/replay/{first}"), json!({})).await.expect(200);
+    hub.run_webhooks().await;
+    assert_eq!(stories(&receiver.payloads()), ["delete discussion"]);
+    hub.finish().await;
+}

@@ -711,3 +711,75 @@ def test_pull_requests_of_others_and_none(server, repo, pull, tmp_path, bob, api
     api.change_discussion_status(repo, int(pull.ref.rsplit("/", 1)[1]), "open")
     pull.commit(big=b"0" * (LARGE + 1))
     assert "big has 10485761 bytes" in pull.fails("push", "origin", f"HEAD:{pull.ref}")
+
+
+# What a tag has brought before -------------------------------------------------------------------
+
+
+def test_a_tag_is_no_way_around_the_card(server, repo, work):
+    work.commit(README_dot_md="---\nlicense: mit\n---\n")
+    work.git("push", "-f", "origin", "main")
+    work.commit(README_dot_md="---\nlicense: [\n---\n")
+    work.git("push", "origin", "HEAD:refs/tags/t")
+    with Trace(server, repo):
+        assert "Invalid metadata in README.md" in work.fails("push", "origin", "main")
+        assert "Invalid metadata in README.md" in work.fails("push", "origin", "main:other")
+    work.git("push", "origin", "HEAD~1:refs/heads/other")
+
+
+def test_cards_of_any_size_are_read(server, repo, work):
+    work.commit(README_dot_md="---\nlicense: [\n---\n" + "x" * (3 * 1024 * 1024))
+    with Trace(server, repo):
+        assert "Invalid metadata in README.md" in work.fails("push", "-f", "origin", "main")
+
+
+def test_a_merge_does_not_bring_two_names_that_are_one(server, pusher, base):
+    pack, one = with_files(("100644", "Foo.txt", b"1"), parents=(base,))
+    two = pack.commit(pack.tree(("100644", "foo.txt", pack.add("blob", b"1"))), base)
+    blob = pack.add("blob", b"1")
+    both = pack.commit(pack.tree(("100644", "Foo.txt", blob), ("100644", "foo.txt", blob)), one, two)
+    refused(server, pusher, pack, both, "only in case")
+
+
+# What costs little to send and much to look at ----------------------------------------------------
+
+
+def test_long_paths_are_told_once_and_briefly(server, pusher):
+    pack = Pack()
+    blob = pack.add("blob", b"x")
+    tree = pack.tree(*(("100600", f"f{n:02}", blob) for n in range(25)))
+    for _ in range(62):
+        tree = pack.tree(("40000", "d" * 4003, tree))
+    commit = pack.commit(tree)
+    moves = [(f"refs/heads/b{n}", NONE, commit) for n in range(100)]
+    answer = pusher.push(pack, *moves)
+    assert sum(line.startswith("ng ") for line in answer.lines) == 100, answer
+    assert len(answer.remarks) < 50_000 and max(map(len, answer.lines)) < 2000
+    assert answer.remarks.count(b"error: commit") <= 100
+
+
+def test_chains_that_no_git_makes(server, pusher, base):
+    pack, data = Pack(), b"x" * 100
+    pack.add("blob", data)
+    names = []
+    for n in range(4200):
+        add = str(n % 10).encode()
+        pack.ofs_delta(delta(len(data), copy(0, len(data)), insert(add), result=len(data) + 1))
+        data += add
+        names.append(oid("blob", data))
+    commit = pack.commit(pack.tree(*(("100644", f"{n:05}", name) for n, name in enumerate(names))), base)
+    refused(server, pusher, pack, commit, "git repack")
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace("\n", "\r\n"),
+    lambda text: text.replace("git-lfs.github.com", "hawser.github.com"),
+    lambda text: text.replace("https://git-lfs.github.com/spec/v1", "http://git-media.io/v/2"),
+    lambda text: "\n" + text,
+    lambda text: text + "\n",
+    lambda text: text + "x-mine 1\n",
+])
+def test_pointers_that_only_others_take(server, pusher, change):
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'1' * 64}\nsize 12\n"
+    pack, commit = with_files(("100644", "a.bin", change(text).encode()))
+    refused(server, pusher, pack, commit, "looks like a pointer")

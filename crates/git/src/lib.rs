@@ -76,7 +76,7 @@ pub enum GitError {
     /// Not what git says on the wire.
     #[error("this is not a push of git's: {0}")]
     Protocol(&'static str),
-    #[error("merging takes too long")]
+    #[error("git or looking at its objects takes too long")]
     TooSlow,
     #[error("the repository's packs cannot be read: {0}")]
     Odb(String),

@@ -83,6 +83,8 @@ pub struct Inspector {
     last: Cell<Option<(Oid, Kind, u64)>>,
     /// Changes that may still be found before it is too much.
     room: usize,
+    /// Is nobody waiting any more? Asked with every object.
+    given_up: Option<Box<dyn Fn() -> bool + Send>>,
 }
 
 impl Inspector {
@@ -91,7 +93,7 @@ impl Inspector {
         let mut handle = repo.store().to_cache_arc();
         handle.set_pack_cache(|| Box::new(Bases::default()));
         let (buffer, last) = (RefCell::default(), Cell::default());
-        Self { handle, came: None, trees: Trees::default(), buffer, last, room }
+        Self { handle, came: None, trees: Trees::default(), buffer, last, room, given_up: None }
     }
 
     /// The same, and it knows how the objects of a pack build upon each other.
@@ -100,8 +102,17 @@ impl Inspector {
         Self { came, ..self }
     }
 
+    /// Ends with `TooSlow` as soon as this is true.
+    pub fn unless(mut self, given_up: impl Fn() -> bool + Send + 'static) -> Self {
+        self.given_up = Some(Box::new(given_up));
+        self
+    }
+
     /// What an object is, and how long.
     pub fn header(&self, oid: Oid) -> Result<(Kind, u64), GitError> {
+        if self.given_up.as_ref().is_some_and(|given_up| given_up()) {
+            return Err(GitError::TooSlow);
+        }
         if let Some((_, kind, size)) = self.last.get().filter(|(last, ..)| *last == oid) {
             return Ok((kind, size));
         }
@@ -215,11 +226,12 @@ impl Inspector {
         }
         let mut added = Vec::new();
         for step in Steps::new(&tree, &old) {
+            // What a merge takes from its other parents comes together with the first one's names here.
+            if let (Some(new), None) = (step.new, step.old.first().copied().flatten()) {
+                added.push(new);
+            }
             if step.old.contains(&step.new) {
                 continue;
-            }
-            if let (Some(new), true) = (step.new, step.old.iter().all(Option::is_none)) {
-                added.push(new);
             }
             self.step(&step, prefix, found)?;
         }

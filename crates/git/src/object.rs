@@ -219,6 +219,10 @@ impl Tag<'_> {
     }
 }
 
+/// What git-lfs takes for the version of a pointer.
+const OLD_VERSIONS: [&str; 3] =
+    ["https://git-lfs.github.com/spec/v1", "https://hawser.github.com/spec/v1", "http://git-media.io/v/2"];
+
 /// What git holds in place of a large file (git-lfs specification, v1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pointer {
@@ -246,6 +250,19 @@ impl Pointer {
             }
         }
         Some(Self { sha256: sha256?, size: size? })
+    }
+
+    /// Would some program take this for a pointer? git-lfs takes more than the specification allows: older versions
+    /// of it, other line ends, blank lines and keys of other programs.
+    pub fn resembles(text: &[u8]) -> bool {
+        if text.len() as u64 > Self::MAX_BYTES {
+            return false;
+        }
+        let text = String::from_utf8_lossy(text);
+        let Some(version) = text.trim().strip_prefix("version ") else { return false };
+        let has = |start: &str| text.lines().any(|line| line.trim().starts_with(start));
+        let version = version.lines().next().unwrap_or_default().trim();
+        OLD_VERSIONS.contains(&version) || (has("oid sha256:") && has("size "))
     }
 
     /// The id of the file that holds it, as git-lfs and we write it.
@@ -277,6 +294,33 @@ mod tests {
             "version x\noid sha256:00\nsize 1\n",
         ] {
             assert_eq!(Pointer::parse(bad.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn what_others_take_for_a_pointer_is_seen() {
+        let text = Pointer { sha256: Sha256::from_bytes([7; 32]), size: 12 }.render();
+        let version = "https://git-lfs.github.com/spec/v1";
+        for other in [
+            text.replace('\n', "\r\n"),
+            text.replace(version, "https://hawser.github.com/spec/v1"),
+            text.replace(version, "http://git-media.io/v/2"),
+            text.replace(version, "https://example.org/spec/v9"),
+            format!("\n\n{text}"),
+            format!("{text}\n"),
+            format!("{text}x-mine 1\n"),
+            format!("version {version}\n"),
+        ] {
+            assert!(
+                Pointer::parse(other.as_bytes()).is_none() && Pointer::resembles(other.as_bytes()),
+                "{other:?}"
+            );
+        }
+        let long = format!("{text}{}", "\n".repeat(Pointer::MAX_BYTES as usize));
+        for text in
+            ["", "version 2", "version of oid sha256: and size 1", "# About\noid sha256:1\nsize 2\n", &long]
+        {
+            assert!(!Pointer::resembles(text.as_bytes()), "{text:?}");
         }
     }
 

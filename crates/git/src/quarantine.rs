@@ -44,7 +44,8 @@ pub struct Received {
     /// Every object that is in it.
     pub objects: PackObjects,
     bytes: u64,
-    deepest_chain: u32,
+    /// Deltas upon deltas.
+    pub deepest_chain: u32,
 }
 
 impl Quarantine {

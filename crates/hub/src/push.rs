@@ -29,8 +29,11 @@ pub const CONCURRENT_PUSHES: usize = 4;
 pub const MAX_PUSH_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// After so long without a word the client is told that we are still there.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Faults of one ref that are named.
+/// Faults of one ref that are named, and lines that a push is told of them.
 const MAX_FAULTS: usize = 20;
+const MAX_REMARKS: usize = 100;
+/// How long a client may take over its answer.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// A push that has come whole.
 pub struct Push {
@@ -38,7 +41,7 @@ pub struct Push {
     capabilities: Capabilities,
     pack: Pack,
     /// Its place among the pushes that are worked at.
-    _turn: Option<OwnedSemaphorePermit>,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// What came of the pack.
@@ -127,7 +130,7 @@ impl Hub {
     }
 
     async fn answer_push(&self, context: Context, access: Access<Propose>, push: Push, answer: Answer) {
-        let Push { commands, capabilities, pack, _turn } = push;
+        let Push { commands, capabilities, pack, turn } = push;
         if commands.is_empty() {
             return;
         }
@@ -146,14 +149,9 @@ impl Hub {
         if let Err(why) = &unpack {
             wishes.iter_mut().for_each(|wish| wish.refuse(why.as_str()));
         }
-        drop(pack);
-        for remark in wishes.iter().flat_map(|wish| &wish.remarks) {
-            answer.say(remark).await;
-        }
-        let results = wishes.into_iter().map(|wish| (wish.command.name, wish.refused.map_or(Ok(()), Err)));
-        let report = Report { unpack, refs: results.collect() };
-        // A client that has gone has its answer in the refs.
-        let _ = answer.sender.send(report.render(capabilities).into()).await;
+        drop((pack, turn));
+        // A client that has gone, or does not listen, has its answer in the refs.
+        let _ = tokio::time::timeout(ANSWER_TIME, answer.report(wishes, unpack)).await;
     }
 
     /// What a client is told of a failure: of ours, only that it is one.
@@ -214,6 +212,16 @@ impl Answer {
         }
     }
 
+    /// The end of it all.
+    async fn report(&self, wishes: Vec<Wish>, unpack: Result<(), String>) {
+        for remark in wishes.iter().flat_map(|wish| &wish.remarks).take(MAX_REMARKS) {
+            self.say(remark).await;
+        }
+        let results = wishes.into_iter().map(|wish| (wish.command.name, wish.refused.map_or(Ok(()), Err)));
+        let report = Report { unpack, refs: results.collect() };
+        let _ = self.sender.send(report.render(self.capabilities).into()).await;
+    }
+
     /// Has the client gone?
     fn is_pointless(&self) -> bool {
         self.sender.is_closed()
@@ -221,7 +229,7 @@ impl Answer {
 }
 
 /// The faults of a ref as remarks, and how to mend them.
-fn explain(faults: &[(Oid, Fault)]) -> Vec<String> {
+fn explain(faults: &[(Oid, &Fault)]) -> Vec<String> {
     let mut lines = Vec::new();
     for (commit, fault) in faults.iter().take(MAX_FAULTS) {
         let id: String = commit.to_string().chars().take(10).collect();
@@ -247,7 +255,7 @@ fn describe(fault: &Fault) -> String {
 }
 
 /// What the person who pushes can do about it, each once.
-fn cures(faults: &[(Oid, Fault)]) -> Vec<String> {
+fn cures(faults: &[(Oid, &Fault)]) -> Vec<String> {
     let mut lines = Vec::new();
     let large: Vec<&str> = faults
         .iter()

@@ -16,6 +16,9 @@ pub(crate) const MAX_LINK_BYTES: u64 = 1024;
 /// Parents of a commit, and bytes of the name and the address of its author.
 const MAX_PARENTS: usize = 64;
 const MAX_PERSON_BYTES: usize = 512;
+/// So much is shown of a path that cannot be one, and of what is wrong.
+const MAX_SHOWN_CHARS: usize = 300;
+const MAX_FAULT_CHARS: usize = 600;
 /// The years that every client can show: up to 9999.
 const MAX_COMMIT_SECONDS: i64 = 253_402_300_799;
 
@@ -80,7 +83,14 @@ pub(crate) fn check_size(path: &EntryPath, size: u64) -> Result<(), Fault> {
 
 /// Files that git reads as its own are such that its checks take them.
 pub(crate) fn check_content(path: &EntryPath, content: &[u8]) -> Result<(), Fault> {
-    git_files::check(path.file_name(), content).map_err(Fault::Content)
+    git_files::check(path.file_name(), content).map_err(Fault::Content)?;
+    if Pointer::parse(content).is_none() && Pointer::resembles(content) {
+        return Err(Fault::Content(format!(
+            "{path} looks like a pointer of git-lfs, but is not as its specification (v1) has it: write it anew with \
+            `git lfs migrate import --include='{path}'`, or with `git add --renormalize`, and not by hand"
+        )));
+    }
+    Ok(())
 }
 
 /// Does the content of a file decide whether it may be here, whatever its size?
@@ -207,19 +217,48 @@ pub(crate) fn check_link(path: &EntryPath, target: &[u8]) -> Result<(), Fault> {
 /// What is wrong with a tree as such.
 pub(crate) fn flaw(flaw: Flaw) -> Fault {
     Fault::Content(match flaw {
-        Flaw::NotText { path } => format!("the name of {} is not valid UTF-8", visible(&path)),
+        Flaw::NotText { path } => format!("the name of {} is not valid UTF-8", shown(&path)),
         Flaw::Mode { path, mode } => format!(
             "{} has the mode {}: there are regular files (100644), programs (100755), symbolic links (120000) and folders",
-            visible(&path),
+            shown(&path),
             visible(&mode)
         ),
-        Flaw::Clash { old, new } => bastide_git::GitError::CaseClash { old, new }.to_string(),
+        Flaw::Clash { old, new } => {
+            bastide_git::GitError::CaseClash { old: shown(&old), new: shown(&new) }.to_string()
+        }
         Flaw::TooDeep { path } => match path.parse::<EntryPath>() {
-            Err(error) => error.to_string(),
+            Err(error) => cut(&error.to_string(), MAX_FAULT_CHARS),
             Ok(path) => format!("{path} lies too deep"),
         },
-        Flaw::Malformed { path } => format!("the folder '{}' is not as git writes folders", visible(&path)),
+        Flaw::Malformed { path } => format!("the folder '{}' is not as git writes folders", shown(&path)),
     })
+}
+
+/// A path of anybody's making, for people to read.
+fn shown(path: &str) -> String {
+    visible(&cut(path, MAX_SHOWN_CHARS))
+}
+
+pub(crate) fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+impl Fault {
+    /// No longer than anybody reads: what it tells of can be as long as somebody likes.
+    pub(crate) fn brief(self) -> Self {
+        let brief = |text: String| cut(&text, MAX_FAULT_CHARS);
+        match self {
+            Self::Content(text) => Self::Content(brief(text)),
+            Self::Message(text) => Self::Message(brief(text)),
+            Self::Pointer(text) => Self::Pointer(brief(text)),
+            Self::Card(text) => Self::Card(brief(text)),
+            // Those have paths that are bounded.
+            Self::TooLarge { .. } | Self::NoContent { .. } => self,
+        }
+    }
 }
 
 #[cfg(test)]

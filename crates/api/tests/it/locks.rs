@@ -264,3 +264,33 @@ async fn locks_go_with_their_repository_and_are_not_without_end() {
     assert_eq!(hub.count("SELECT COUNT(*) FROM lfs_lock"), 0);
     hub.finish().await;
 }
+
+#[tokio::test]
+async fn commits_of_another_branch_are_no_way_around_a_lock() {
+    const EMPTY_PACK: &[u8] =
+        b"PACK\0\0\0\x02\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e";
+    let (hub, anna, will) = lab().await;
+    commit(&anna, "lab/m", &[put("a", "1"), put("b", "1")]).await.expect(200);
+    let header = json!({ "summary": "a change" });
+    for (branch, path) in [("bad", "a"), ("good", "b")] {
+        will.post(&format!("/api/models/lab/m/branch/{branch}"), json!({})).await.expect(200);
+        commit_with(&will, "lab/m", branch, header.clone(), &[put(path, "2")]).await.expect(200);
+    }
+    lock(&anna, "lab/m", "a").await.expect(201);
+    let refs = will.get("/api/models/lab/m/refs").await.expect(200).json();
+    let head = |branch: &str| {
+        let found = refs["branches"].as_array().unwrap().iter().find(|found| found["name"] == branch);
+        found.unwrap()["targetCommit"].as_str().unwrap().to_owned()
+    };
+    for (branch, said) in
+        [("bad", "ng refs/heads/main locked by others: a by anna"), ("good", "ok refs/heads/main")]
+    {
+        let line = format!("{} {} refs/heads/main\0report-status", head("main"), head(branch));
+        let body = [format!("{:04x}{line}0000", line.len() + 4).as_bytes(), EMPTY_PACK].concat();
+        let headers = [("content-type", "application/x-git-receive-pack-request")];
+        let reply = will.send(Method::POST, "/lab/m/git-receive-pack", &headers, Body::from(body)).await;
+        let reply = reply.expect(200).text();
+        assert!(reply.contains(said), "{reply}");
+    }
+    hub.finish().await;
+}

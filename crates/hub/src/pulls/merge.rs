@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Commits that the message of a merge names.
 const NAMED_COMMITS: usize = 100;
 /// Longest card that is read.
-const MAX_CARD_BYTES: u64 = bastide_core::limits::MAX_CARD_BYTES as u64;
+const MAX_CARD_BYTES: u64 = bastide_core::limits::MAX_REGULAR_FILE_BYTES;
 
 /// How a pull request is to be merged.
 #[derive(Debug, Clone, Default)]

@@ -3,11 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bastide_core::limits::{MAX_CARD_BYTES, MAX_REGULAR_FILE_BYTES};
+use bastide_core::limits::MAX_REGULAR_FILE_BYTES;
 use bastide_core::{EntryPath, Oid, RefName, RepoKind, Sha256};
 use bastide_git::{Change, Commit, GitError, Inspector, Mode, NewFile, Pointer, Quarantine, Received, Repo};
-use bastide_store::{git, xet};
+use bastide_store::{git, refs, xet};
 
 use super::{Answer, MAX_FAULTS, Pusher, Wish, explain};
 use crate::history::replaced_paths;
@@ -24,6 +25,11 @@ const MAX_WALK: usize = 500_000;
 const MAX_NEEDED: usize = 10_000_000;
 /// Tags of tags.
 const MAX_TAGS: usize = 4;
+/// Faults of one commit that are kept.
+const MAX_KEPT_FAULTS: usize = 1000;
+/// How long one push is looked at.
+const MAX_TIME: Duration = Duration::from_secs(600);
+const TOO_LONG: &str = "looking at what the push brings took too long: push older commits first";
 const TOO_MUCH: &str = "a push brings at most 50000 commits and 1000000 changed paths: push older commits first, \
     as in: git push origin <an older commit>:refs/heads/main";
 
@@ -61,6 +67,8 @@ pub(super) struct Tip {
     pub replaced: Vec<String>,
     /// The new commits that it needs, by their place in the order.
     pub commits: Vec<usize>,
+    /// What a branch that moves over commits of the repository has otherwise than before, and than the main branch.
+    pub moved: Vec<Change>,
 }
 
 impl Judged {
@@ -138,6 +146,7 @@ impl Hub {
         let faults = self.look_at_commits(pusher, (&repo, came), &mut history, &mut judged, answer).await?;
         let cards = self.check_cards(pusher, &repo, wishes, &judged).await?;
         let moves = self.find_moves(&repo, wishes, &judged).await?;
+        let (mut told, mut told_cards) = (HashSet::new(), HashSet::new());
         let mut room = MAX_NEEDED;
         for (at, wish) in wishes.iter_mut().enumerate() {
             let Some(tip) = judged.tips.get_mut(at).and_then(Option::as_mut) else { continue };
@@ -149,14 +158,25 @@ impl Hub {
             let (commits, all) = needed(tip.commit, &judged.order, &history, &judged.commits);
             tip.commits = commits;
             room = room.saturating_sub(tip.commits.len());
-            let mut wrong: Vec<(Oid, Fault)> = Vec::new();
+            let mut wrong: Vec<(Oid, &Fault)> = Vec::new();
+            let mut fresh = Vec::new();
             for id in tip.commits.iter().filter_map(|at| judged.order.get(*at)) {
-                wrong.extend(faults.get(id).into_iter().flatten().map(|fault| (*id, fault.clone())));
+                let Some(faults) = faults.get(id) else { continue };
+                wrong.extend(faults.iter().map(|fault| (*id, fault)));
+                // What is wrong with a commit is told with the first of the refs that need it.
+                if told.insert(*id) {
+                    fresh.extend(faults.iter().map(|fault| (*id, fault)));
+                }
             }
-            wrong.extend(cards.get(at).cloned().flatten().map(|fault| (tip.commit, fault)));
+            if let Some(fault) = cards.get(at).and_then(Option::as_ref) {
+                wrong.push((tip.commit, fault));
+                if told_cards.insert(tip.commit) {
+                    fresh.push((tip.commit, fault));
+                }
+            }
             if let Some((_, first)) = wrong.first() {
                 wish.refuse(summary(first, wrong.len()));
-                wish.remarks = explain(&wrong);
+                wish.remarks = if fresh.is_empty() { Vec::new() } else { explain(&fresh) };
             }
             if !all {
                 wish.refuse("it was not looked at, after too many faults in others: mend those first");
@@ -170,6 +190,7 @@ impl Hub {
                 tip.replaced = tokio::task::spawn_blocking(find).await??;
             }
         }
+        self.find_moved(pusher, &repo, wishes, (&mut judged, &history, answer)).await?;
         Ok(judged)
     }
 
@@ -246,9 +267,12 @@ impl Hub {
             .collect();
         let (repo, sender) = (repo.clone(), answer.sender.clone());
         let generations = history.known.clone();
+        let began = Instant::now();
         let look = move || {
+            let waits = sender.clone();
+            let given_up = move || waits.is_closed() || began.elapsed() > MAX_TIME;
             let mut look = Look {
-                inspector: Inspector::new(&repo, MAX_PUSH_CHANGES).of(came),
+                inspector: Inspector::new(&repo, MAX_PUSH_CHANGES).of(came).unless(given_up),
                 trees,
                 generations,
                 faults: HashMap::new(),
@@ -259,10 +283,7 @@ impl Hub {
                 if sender.is_closed() {
                     return Err(Problem::Invalid("the client has gone".into()));
                 }
-                let new = look.commit(id, commit).map_err(|error| match error {
-                    GitError::TooManyChanges => Problem::Unprocessable(TOO_MUCH.into()),
-                    other => other.into(),
-                })?;
+                let new = look.commit(id, commit).map_err(bounded)?;
                 found.insert(id, new);
                 if look.faults.values().map(Vec::len).sum::<usize>() > MAX_FAULTS {
                     break;
@@ -325,18 +346,72 @@ impl Hub {
         judged: &Judged,
     ) -> Result<Vec<Option<Fault>>, Problem> {
         let kind = pusher.by.repo().path.kind;
-        let tree = |(wish, tip): (&Wish, &Option<Tip>)| {
-            let name = wish.open()?.0;
-            let commit = judged.commits.get(&tip.as_ref()?.commit)?;
-            (!name.is_tag()).then_some(commit.commit.tree)
+        // Commits of the repository as well: as long as only a tag led to them, nobody asked for their card.
+        let commit = |(wish, tip): (&Wish, &Option<Tip>)| {
+            let (name, commit) = (wish.open()?.0, tip.as_ref()?.commit);
+            let seen = judged.commits.contains_key(&commit) || judged.known.contains(&commit);
+            (!name.is_tag() && seen).then_some(commit)
         };
-        let trees: Vec<Option<Oid>> = wishes.iter().zip(&judged.tips).map(tree).collect();
+        let commits: Vec<Option<Oid>> = wishes.iter().zip(&judged.tips).map(commit).collect();
         let repo = repo.clone();
         let check = move || {
-            let check = |tree: Option<Oid>| tree.map_or(Ok(None), |tree| card_fault(&repo, kind, tree));
-            trees.into_iter().map(check).collect::<Result<Vec<_>, GitError>>()
+            let mut found: HashMap<Oid, Option<Fault>> = HashMap::new();
+            let check = |commit: Option<Oid>| {
+                let Some(commit) = commit else { return Ok(None) };
+                if let Some(fault) = found.get(&commit) {
+                    return Ok(fault.clone());
+                }
+                let fault = card_fault(&repo, kind, repo.commit(commit)?.tree)?.map(Fault::brief);
+                found.insert(commit, fault.clone());
+                Ok(fault)
+            };
+            commits.into_iter().map(check).collect::<Result<Vec<_>, GitError>>()
         };
         Ok(tokio::task::spawn_blocking(check).await??)
+    }
+
+    /// Of branches that move over commits which were judged before, for other refs: what changes in them by that.
+    async fn find_moved(
+        &self,
+        pusher: &Pusher,
+        repo: &Repo,
+        wishes: &[Wish],
+        (judged, history, answer): (&mut Judged, &History, &Answer),
+    ) -> Result<(), Problem> {
+        let asked: Vec<(usize, Oid, Oid)> = wishes
+            .iter()
+            .zip(&judged.tips)
+            .enumerate()
+            .filter_map(|(at, (wish, tip))| {
+                let (old, tip) = (wish.command.old?, tip.as_ref()?);
+                let is_open = wish.open().is_some_and(|(name, _)| name.is_branch());
+                (is_open && !is_all_new(old, tip, judged, history)).then_some((at, old, tip.commit))
+            })
+            .collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let main = refs::get(&mut self.db.read().await?, &pusher.permit(), &RefName::main()).await?;
+        let (repo, sender, began) = (repo.clone(), answer.sender.clone(), Instant::now());
+        let find = move || {
+            let given_up = move || sender.is_closed() || began.elapsed() > MAX_TIME;
+            let mut inspector = Inspector::new(&repo, MAX_PUSH_CHANGES).unless(given_up);
+            let mut find = |(at, old, new): (usize, Oid, Oid)| {
+                let mut before = vec![inspector.commit(old)?.tree];
+                if let Some(main) = &main {
+                    before.push(inspector.commit(main.commit)?.tree);
+                }
+                let tree = inspector.commit(new)?.tree;
+                Ok((at, inspector.novelty(&before, tree)?.changes))
+            };
+            asked.into_iter().map(&mut find).collect::<Result<Vec<_>, GitError>>()
+        };
+        for (at, changes) in tokio::task::spawn_blocking(find).await?.map_err(bounded)? {
+            if let Some(tip) = judged.tips.get_mut(at).and_then(Option::as_mut) {
+                tip.moved = changes;
+            }
+        }
+        Ok(())
     }
 
     /// What each wish does to its ref.
@@ -381,6 +456,22 @@ fn by_new_commits(parents: &HashMap<Oid, Vec<Oid>>, new: Oid, old: Oid) -> Optio
         }
     }
     whole.then_some(false)
+}
+
+/// Are all changes between the two those of new commits?
+fn is_all_new(old: Oid, tip: &Tip, judged: &Judged, history: &History) -> bool {
+    let parents = |(_, new): (Oid, &NewCommit)| new.commit.parents.clone();
+    let mut known = judged.commits_of(tip).flat_map(parents).filter(|id| history.known.contains_key(id));
+    tip.commit == old || (!tip.commits.is_empty() && tip.moves == Move::Forward && known.all(|id| id == old))
+}
+
+/// What it means when looking at objects comes to a bound.
+fn bounded(error: GitError) -> Problem {
+    match error {
+        GitError::TooManyChanges => Problem::Unprocessable(TOO_MUCH.into()),
+        GitError::TooSlow => Problem::Unprocessable(TOO_LONG.into()),
+        other => other.into(),
+    }
 }
 
 /// Does the history of `new` have `old` in it?
@@ -531,6 +622,7 @@ fn tip(inspector: &Inspector, name: &RefName, new: Oid) -> Result<Result<Tip, St
             moves: Move::Force,
             replaced: Vec::new(),
             commits: Vec::new(),
+            moved: Vec::new(),
         })),
         Err(GitError::Kind(..)) => {
             Ok(Err("every ref here comes to a commit, and this one to something else".into()))
@@ -543,10 +635,11 @@ fn tip(inspector: &Inspector, name: &RefName, new: Oid) -> Result<Result<Tip, St
 fn card_fault(repo: &Repo, kind: RepoKind, tree: Oid) -> Result<Option<Fault>, GitError> {
     let Some(entry) = repo.tree(tree)?.find("README.md").cloned() else { return Ok(None) };
     let is_file = matches!(entry.mode, Mode::File | Mode::Executable);
-    if !is_file || repo.blob_size(entry.oid)? > MAX_CARD_BYTES as u64 {
+    // A larger one is no regular file: that is a fault of its own.
+    if !is_file || repo.blob_size(entry.oid)? > MAX_REGULAR_FILE_BYTES {
         return Ok(None);
     }
-    let readme = repo.blob(entry.oid, MAX_CARD_BYTES as u64)?;
+    let readme = repo.blob(entry.oid, MAX_REGULAR_FILE_BYTES)?;
     Ok(rules::check_card(kind, &readme).err())
 }
 
@@ -576,19 +669,25 @@ impl Look {
             parents.push(*self.trees.get(parent).ok_or(GitError::Missing(*parent))?);
         }
         let novelty = self.inspector.novelty(&parents, commit.tree)?;
-        faults.extend(novelty.flaws.into_iter().map(rules::flaw));
+        faults.extend(novelty.flaws.into_iter().take(MAX_KEPT_FAULTS).map(rules::flaw));
         let mut pointers = Vec::new();
         for file in novelty.files {
             match self.file(&file)? {
                 Ok(Some(pointer)) => pointers.push(pointer),
                 Ok(None) => {}
-                Err(fault) => faults.push(fault),
+                Err(fault) => faults.push(fault.brief()),
+            }
+            if faults.len() > MAX_KEPT_FAULTS {
+                break;
             }
         }
         // Folders as well: those above a file were judged with it, but an empty one has none below.
         for change in novelty.changes.iter().filter(|change| change.is_tree && change.new.is_some()) {
             if let Err(error) = change.path.parse::<EntryPath>() {
-                faults.push(Fault::Content(error.to_string()));
+                faults.push(Fault::Content(error.to_string()).brief());
+            }
+            if faults.len() > MAX_KEPT_FAULTS {
+                break;
             }
         }
         if !faults.is_empty() {

@@ -307,6 +307,7 @@ impl Hub {
         let Some(tip) = tip.filter(|_| name.is_branch()) else { return Ok(Ok(())) };
         let changes = judged.commits_of(tip).flat_map(|(_, new)| &new.changes);
         let paths = changes
+            .chain(&tip.moved)
             .filter(|change| !change.is_tree || change.new.is_none())
             .map(|change| change.path.as_str())
             .chain(tip.replaced.iter().map(String::as_str));

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Pack, Push};
 use crate::access::{Access, Propose};
@@ -21,11 +21,17 @@ use crate::{Hub, Problem};
 /// How long a push waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(60);
 /// How long taking a pack apart may go on after its last byte: so long, and a second more for so many bytes.
-const LEAST_INDEX_TIME: Duration = Duration::from_secs(120);
+const LEAST_INDEX_TIME: Duration = Duration::from_secs(20);
 const BYTES_A_SECOND: u64 = 1024 * 1024;
 /// So much of what git complains about is read.
 const MAX_COMPLAINT: u64 = 64 * 1024;
 const BUSY_SECONDS: u32 = 30;
+/// How long we wait for a client in all: so much, and a second more for so many bytes that it has sent.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LEAST_BYTES_A_SECOND: u64 = 4 * 1024;
+/// Deltas upon deltas: reading an object costs as many steps, and looking at a pack the product of both. What git
+/// makes has 50, and 4095 at most.
+const MAX_CHAIN: u32 = 4095;
 
 impl Hub {
     /// Receives a push, pack and all. Only what is no push at all is an error; everything else is told in the answer.
@@ -39,7 +45,7 @@ impl Hub {
         };
         let has_pack = commands.has_pack();
         let Commands { list, capabilities, too_many } = commands;
-        let push = |pack, turn| Push { commands: list, capabilities, pack, _turn: turn };
+        let push = |pack, turn| Push { commands: list, capabilities, pack, turn };
         if too_many {
             drain(&mut body).await?;
             let limit = bastide_git::push::MAX_PUSH_COMMANDS;
@@ -76,6 +82,12 @@ impl Hub {
         }
         let done = tokio::task::spawn_blocking(move || {
             let received = quarantine.received()?;
+            if received.as_ref().is_some_and(|received| received.deepest_chain > MAX_CHAIN) {
+                return Ok(Pack::Refused(format!(
+                    "the pack has more than {MAX_CHAIN} deltas upon each other: pack your repository anew, then push \
+                    again: git repack -a -d -f --depth=50"
+                )));
+            }
             Ok::<_, GitError>(Pack::Received(Arc::new(quarantine), received.map(Arc::new)))
         });
         Ok(done.await??)
@@ -86,9 +98,9 @@ async fn read_commands<S>(body: &mut S) -> Result<Option<(Commands, Bytes)>, Pro
 where
     S: Stream<Item = io::Result<Bytes>> + Unpin,
 {
-    let mut reader = CommandReader::default();
-    while let Some(part) = body.next().await {
-        if let Some(found) = reader.feed(&part.map_err(broken)?)? {
+    let (mut reader, mut pace) = (CommandReader::default(), Pace::default());
+    while let Some(part) = pace.next(body).await? {
+        if let Some(found) = reader.feed(&part)? {
             return Ok(Some(found));
         }
     }
@@ -100,10 +112,37 @@ async fn drain<S>(body: &mut S) -> Result<(), Problem>
 where
     S: Stream<Item = io::Result<Bytes>> + Unpin,
 {
-    while let Some(part) = body.next().await {
-        part.map_err(broken)?;
-    }
+    let mut pace = Pace::default();
+    while pace.next(body).await?.is_some() {}
     Ok(())
+}
+
+/// How long a client has let us wait, against what it has sent: a place among the pushes is not kept for who dawdles.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    async fn next<S>(&mut self, body: &mut S) -> Result<Option<Bytes>, Problem>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Unpin,
+    {
+        let began = Instant::now();
+        let part = timeout(self.left(), body.next()).await;
+        let slow = |_| Problem::Invalid("the push came too slowly: push again, and less at once".into());
+        let part = part.map_err(slow)?.transpose().map_err(broken)?;
+        self.waited += began.elapsed();
+        self.bytes += part.as_ref().map_or(0, |part| part.len() as u64);
+        Ok(part)
+    }
+
+    /// How long it may be now.
+    fn left(&self) -> Duration {
+        let earned = Duration::from_secs(self.bytes / LEAST_BYTES_A_SECOND);
+        (PATIENCE + earned).saturating_sub(self.waited).min(PATIENCE)
+    }
 }
 
 fn broken(error: io::Error) -> Problem {
@@ -140,7 +179,7 @@ impl Work {
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
         let mut stdin = self.child.as_mut().and_then(|child| child.stdin.take());
-        let (mut part, mut sent) = (first, 0);
+        let (mut part, mut sent, mut pace) = (first, 0, Pace::default());
         loop {
             sent += part.len() as u64;
             if let Some(open) = &mut stdin
@@ -148,8 +187,8 @@ impl Work {
             {
                 stdin = None;
             }
-            match body.next().await {
-                Some(next) => part = next.map_err(broken)?,
+            match pace.next(body).await? {
+                Some(next) => part = next,
                 None => return Ok(sent),
             }
         }
@@ -218,4 +257,20 @@ fn refusal(
         return Ok("the pack could not be taken apart: it needs too much time or memory".into());
     }
     Ok(format!("the pack was refused: {}", lines.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_trickles_is_left() {
+        let mut nothing = Box::pin(futures_util::stream::pending());
+        let mut pace = Pace { waited: PATIENCE, bytes: LEAST_BYTES_A_SECOND - 1 };
+        assert!(pace.next(&mut nothing).await.is_err());
+        let earned = Pace { waited: PATIENCE, bytes: LEAST_BYTES_A_SECOND * 7 };
+        assert_eq!(earned.left(), Duration::from_secs(7));
+        let fast = Pace { waited: Duration::ZERO, bytes: u64::MAX / 2 };
+        assert_eq!(fast.left(), PATIENCE, "however much one has sent");
+    }
 }

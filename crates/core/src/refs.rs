@@ -50,6 +50,12 @@ impl RefName {
             .unwrap_or(&self.0)
     }
 
+    /// Is all of it to be seen? A name with characters that show nothing, or turn what is around them, looks
+    /// like another. New refs have none; what there is can be read and removed.
+    pub fn is_visible(&self) -> bool {
+        !self.0.contains(is_invisible)
+    }
+
     pub fn is_branch(&self) -> bool {
         self.0.starts_with("refs/heads/")
     }
@@ -92,6 +98,19 @@ impl FromStr for RefName {
             _ => Err(Invalid::new(format!("Invalid reference name: {text}"))),
         }
     }
+}
+
+/// Characters of Unicode's format category and others that show nothing.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
+            | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}'
+            | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// The rules of `git check-ref-format`, for a name without its prefix.
@@ -185,6 +204,29 @@ mod tests {
             "0123456789012345678901234567890123456789",
         ] {
             assert!(RefName::branch(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_known() {
+        for hidden in [
+            "\u{202a}",
+            "\u{202e}",
+            "\u{2066}",
+            "\u{2069}",
+            "\u{200b}",
+            "\u{200d}",
+            "\u{feff}",
+            "\u{ad}",
+            "\u{61c}",
+            "\u{fe0f}",
+            "\u{e0041}",
+        ] {
+            let name = RefName::branch(&format!("ma{hidden}in")).unwrap();
+            assert!(!name.is_visible(), "{name:?}");
+        }
+        for shown in ["main", "ü", "日本語", "שלום", "v1.0-β", "🚀"] {
+            assert!(RefName::tag(shown).unwrap().is_visible(), "{shown}");
         }
     }
 

@@ -4,6 +4,8 @@
 //! A program and its place among those that may run at once belong to a task of their own, not to
 //! whoever listens: a listener who goes away, sleeps or dawdles ends it.
 
+pub(crate) mod places;
+pub(crate) mod request;
 mod watch;
 
 use std::io;
@@ -12,22 +14,23 @@ use std::time::{Duration, Instant};
 
 use bastide_core::Oid;
 pub use bastide_git::Protocol;
+use bastide_git::packet::push_line;
 use bastide_git::{GitError, KnownPack, Pipes, Running, Snapshot, SnapshotRef};
 use bastide_ledger::Context;
 use bastide_store::{git, refs};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::access::{Access, Includes, Read, See};
 use crate::reads::Delivery;
 use crate::{Hub, Problem};
+use places::Place;
+use request::Request;
 use watch::{Answered, Asked};
 
-/// How long a request waits for one of the places before it is told to come again.
-const QUEUE: Duration = Duration::from_secs(30);
 const RETRY_SECONDS: u32 = 30;
 /// How long one fetch may take in all, and git may be without a word in between.
 const MAX_TIME: Duration = Duration::from_secs(6 * 3600);
@@ -35,6 +38,11 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// How long we wait for a client that takes nothing, and in all: so much, and longer by what it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LEAST_BYTES_PER_SECOND: u64 = 4 * 1024;
+/// While others wait for a place: what a client has to take on the average of so long a wait for it.
+const CROWDED_BYTES_PER_SECOND: u64 = 64 * 1024;
+const CROWDED_WINDOW: Duration = Duration::from_secs(300);
+/// How often it is looked whether others wait.
+const LOOK: Duration = Duration::from_secs(1);
 /// Bytes that are read from git at once, and how many such parts wait for the client.
 const PART: usize = 256 * 1024;
 const WAITING_PARTS: usize = 4;
@@ -53,33 +61,45 @@ impl Hub {
         access: &Access<Read>,
         protocol: Protocol,
     ) -> Result<Parts, Problem> {
-        let place = self.git_place(&self.git_greetings).await?;
+        let place = self.git_greetings.take(context, self.config.git_wait).await?;
         let snapshot = self.snapshot(access).await?;
         let program = snapshot.advertise(protocol)?;
-        let talk = Talk::new(self, context, access, snapshot);
-        begin(talk, program, place, stream::empty()).await
+        let talk = Talk::new(self, context, access, (snapshot, Asked::default(), Kind::Greeting));
+        begin(talk, program, place, None).await
     }
 
-    /// Answers one request of a fetch, whose body is `request`.
+    /// Answers one request of a fetch, whose body is `parts`. That we are busy is said in git's own
+    /// words: of an HTTP status it shows its user the number alone.
     pub async fn upload_pack(
         &self,
         context: &Context,
         access: &Access<Read>,
         protocol: Protocol,
-        request: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<Parts, Problem> {
-        let place = self.git_place(&self.git_programs).await?;
-        let snapshot = self.snapshot(access).await?;
-        let program = snapshot.answer(protocol)?;
-        let talk = Talk::new(self, context, access, snapshot);
-        begin(talk, program, place, request).await
+        match self.answer_fetch(context, access, protocol, parts).await {
+            Err(busy @ Problem::Busy { .. }) => {
+                let mut line = Vec::new();
+                push_line(&mut line, format!("ERR {busy}\n").as_bytes());
+                Ok(stream::iter([Ok(line.into())]).boxed())
+            }
+            answer => answer,
+        }
     }
 
-    /// A place among the programs that may run at once. Who finds none for a while may come again.
-    pub(crate) async fn git_place(&self, among: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
-        let busy = Problem::Busy { seconds: RETRY_SECONDS };
-        let place = tokio::time::timeout(QUEUE, Arc::clone(among).acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or(busy)
+    async fn answer_fetch(
+        &self,
+        context: &Context,
+        access: &Access<Read>,
+        protocol: Protocol,
+        parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<Parts, Problem> {
+        let request = self.read_request(context, parts).await?;
+        let place = self.git_programs.take(context, self.config.git_wait).await?;
+        let snapshot = self.snapshot(access).await?;
+        let program = snapshot.answer(protocol)?;
+        let talk = Talk::new(self, context, access, (snapshot, request.asked.clone(), Kind::Fetch));
+        begin(talk, program, place, Some(request)).await
     }
 
     /// The repository at this moment.
@@ -131,15 +151,23 @@ struct Talk {
     context: Context,
     access: Access<Read>,
     snapshot: Arc<Snapshot>,
-    asked: std::sync::Mutex<Asked>,
+    asked: Asked,
+    kind: Kind,
+}
+
+/// Whose places it takes one of.
+#[derive(Clone, Copy)]
+enum Kind {
+    Greeting,
+    Fetch,
 }
 
 /// Starts to answer. What fails before the first byte is a problem of its own.
 async fn begin(
     talk: Talk,
     (running, pipes): (Running, Pipes),
-    place: OwnedSemaphorePermit,
-    request: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    place: Place,
+    request: Option<Request>,
 ) -> Result<Parts, Problem> {
     let (send, mut parts) = mpsc::channel(WAITING_PARTS);
     tokio::spawn(async move {
@@ -156,9 +184,14 @@ async fn begin(
 }
 
 impl Talk {
-    fn new(hub: &Hub, context: &Context, access: &Access<Read>, snapshot: Arc<Snapshot>) -> Self {
+    fn new(
+        hub: &Hub,
+        context: &Context,
+        access: &Access<Read>,
+        (snapshot, asked, kind): (Arc<Snapshot>, Asked, Kind),
+    ) -> Self {
         let (hub, context, access) = (hub.clone(), context.clone(), access.clone());
-        Self { hub, context, access, snapshot, asked: std::sync::Mutex::default() }
+        Self { hub, context, access, snapshot, asked, kind }
     }
 
     /// Until git has ended, or whoever listens is gone. In every other case than the first, git is
@@ -166,12 +199,12 @@ impl Talk {
     async fn run(
         &self,
         (running, pipes): (Running, Pipes),
-        request: impl Stream<Item = io::Result<Bytes>>,
+        request: Option<Request>,
         listener: &mpsc::Sender<Part>,
     ) -> Result<(), Problem> {
         let work = async {
             let answered = tokio::select! {
-                Err(problem) = self.feed(pipes.stdin, request) => return Err(problem),
+                Err(problem) = feed(pipes.stdin, request) => return Err(problem),
                 answered = self.deliver(pipes.stdout, listener) => answered?,
             };
             self.settle(running, &answered).await
@@ -184,27 +217,11 @@ impl Talk {
         }
     }
 
-    /// Passes the request on to git.
-    async fn feed(
-        &self,
-        mut stdin: ChildStdin,
-        request: impl Stream<Item = io::Result<Bytes>>,
-    ) -> Result<(), Problem> {
-        let mut request = std::pin::pin!(request);
-        while let Some(part) = request.next().await {
-            let part = part.map_err(|error| bad_request(&error))?;
-            self.asked().take(&part)?;
-            match stdin.write_all(&part).await {
-                // It has what it wants, and says the rest itself.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                done => done.map_err(GitError::from)?,
-            }
+    fn others_wait(&self) -> bool {
+        match self.kind {
+            Kind::Greeting => self.hub.git_greetings.are_waited_for(),
+            Kind::Fetch => self.hub.git_programs.are_waited_for(),
         }
-        if self.asked().is_whole() { Ok(()) } else { Err(GitError::Packet.into()) }
-    }
-
-    fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Passes git's answer on. Before a pack begins, its delivery is recorded.
@@ -213,7 +230,7 @@ impl Talk {
         mut stdout: ChildStdout,
         listener: &mpsc::Sender<Part>,
     ) -> Result<Answered, Problem> {
-        let (mut answered, mut pace) = (Answered::default(), Pace::new(PATIENCE));
+        let (mut answered, mut pace) = (Answered::default(), Pace::new(PATIENCE, CROWDED_WINDOW));
         let mut buffer = BytesMut::new();
         loop {
             buffer.reserve(PART);
@@ -226,7 +243,7 @@ impl Talk {
             if answered.begins_pack(&part) {
                 self.record().await?;
             }
-            pace.send(listener, part).await?;
+            pace.send(listener, part, || self.others_wait()).await?;
         }
     }
 
@@ -252,12 +269,12 @@ impl Talk {
     }
 
     fn wants_a_ref(&self) -> bool {
-        !self.asked().commits(self.snapshot.refs()).is_empty()
+        !self.asked.commits(self.snapshot.refs()).is_empty()
     }
 
     /// Notes what is about to be delivered. The first line of what counts as a clone says so.
     async fn record(&self) -> Result<(), Problem> {
-        let asked = self.asked().clone();
+        let asked = &self.asked;
         let commits = asked.commits(self.snapshot.refs());
         let first = asked.wants.first().copied();
         let first_commit = match first.filter(|first| !commits.contains_key(first)) {
@@ -282,14 +299,13 @@ impl Talk {
     }
 }
 
-/// What is wrong with the body of a request.
-fn bad_request(error: &io::Error) -> Problem {
-    match error.kind() {
-        io::ErrorKind::FileTooLarge => {
-            Problem::TooLarge("the request is too long: fetch less at once".into())
-        }
-        io::ErrorKind::InvalidData => Problem::Invalid("the request is not what gzip makes".into()),
-        _ => Problem::Invalid("the request ended before its body did".into()),
+/// Passes the request on to git.
+async fn feed(mut stdin: ChildStdin, request: Option<Request>) -> Result<(), Problem> {
+    let Some(mut request) = request else { return Ok(()) };
+    match request.write_to(&mut stdin).await {
+        // It has what it wants, and says the rest itself.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done.map_err(GitError::from)?),
     }
 }
 
@@ -299,27 +315,70 @@ struct Pace {
     patience: Duration,
     waited: Duration,
     bytes: u64,
+    window: Window,
+}
+
+/// The same of late: what was taken fast an hour ago is no reason to keep a place that others need.
+struct Window {
+    length: Duration,
+    waited: Duration,
+    bytes: u64,
+    /// Was the last one too slow?
+    slow: bool,
+}
+
+impl Window {
+    fn add(&mut self, waited: Duration, bytes: u64) {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited >= self.length {
+            let least = u128::from(CROWDED_BYTES_PER_SECOND) * self.waited.as_millis();
+            self.slow = u128::from(self.bytes) * 1000 < least;
+            (self.waited, self.bytes) = (Duration::ZERO, 0);
+        }
+    }
 }
 
 impl Pace {
-    const fn new(patience: Duration) -> Self {
-        Self { patience, waited: Duration::ZERO, bytes: 0 }
+    const fn new(patience: Duration, length: Duration) -> Self {
+        let window = Window { length, waited: Duration::ZERO, bytes: 0, slow: false };
+        Self { patience, waited: Duration::ZERO, bytes: 0, window }
     }
 
-    async fn send(&mut self, listener: &mpsc::Sender<Part>, part: Bytes) -> Result<(), Problem> {
-        let (began, length) = (Instant::now(), part.len() as u64);
-        let sent = tokio::time::timeout(self.left(), listener.send(Ok(part))).await;
+    async fn send(
+        &mut self,
+        listener: &mpsc::Sender<Part>,
+        part: Bytes,
+        others_wait: impl Fn() -> bool,
+    ) -> Result<(), Problem> {
         let gone = || Problem::internal("the client has not taken its answer");
-        sent.map_err(|_| gone())?.map_err(|_| gone())?;
-        self.waited += began.elapsed();
+        let mut stalled = Duration::ZERO;
+        let room = loop {
+            let (began, left) = (Instant::now(), self.left(stalled));
+            let room = tokio::time::timeout(left.min(LOOK), listener.reserve()).await;
+            let waited = began.elapsed();
+            stalled += waited;
+            self.waited += waited;
+            self.window.add(waited, 0);
+            match room {
+                Ok(room) => break room.map_err(|_| gone())?,
+                Err(_) if self.left(stalled).is_zero() => return Err(gone()),
+                Err(_) if self.window.slow && others_wait() => return Err(gone()),
+                Err(_) => {}
+            }
+        };
+        let length = part.len() as u64;
+        room.send(Ok(part));
         self.bytes += length;
-        Ok(())
+        self.window.add(Duration::ZERO, length);
+        if self.window.slow && others_wait() { Err(gone()) } else { Ok(()) }
     }
 
-    /// How long it may be now.
-    fn left(&self) -> Duration {
+    /// How long it may be now, when it has been so long already.
+    fn left(&self, stalled: Duration) -> Duration {
         let earned = Duration::from_secs(self.bytes / LEAST_BYTES_PER_SECOND);
-        (self.patience + earned).saturating_sub(self.waited).min(self.patience)
+        let all = (self.patience + earned).saturating_sub(self.waited);
+        all.min(self.patience.saturating_sub(stalled))
     }
 }
 
@@ -331,16 +390,53 @@ mod tests {
     async fn who_takes_nothing_or_too_little_is_left() {
         let short = Duration::from_millis(50);
         let (send, mut parts) = mpsc::channel(1);
-        let mut pace = Pace::new(short);
-        pace.send(&send, Bytes::from_static(b"1")).await.unwrap();
-        assert!(pace.send(&send, Bytes::from_static(b"2")).await.is_err(), "nobody takes the first");
+        let alone = || false;
+        let mut pace = Pace::new(short, CROWDED_WINDOW);
+        pace.send(&send, Bytes::from_static(b"1"), alone).await.unwrap();
+        let second = pace.send(&send, Bytes::from_static(b"2"), alone).await;
+        assert!(second.is_err(), "nobody takes the first");
         parts.recv().await.unwrap().unwrap();
-        let mut pace = Pace { patience: PATIENCE, waited: PATIENCE, bytes: 0 };
-        assert_eq!(pace.left(), Duration::ZERO);
+        let mut pace = Pace { waited: PATIENCE, ..Pace::new(PATIENCE, CROWDED_WINDOW) };
+        assert_eq!(pace.left(Duration::ZERO), Duration::ZERO);
         // There is room: that is no wait.
-        pace.send(&send, Bytes::from(vec![0; 64 * 1024])).await.unwrap();
-        assert_eq!(pace.left().as_secs(), 15);
-        let fast = Pace { patience: PATIENCE, waited: Duration::ZERO, bytes: u64::MAX / 2 };
-        assert_eq!(fast.left(), PATIENCE, "however much one has taken");
+        pace.send(&send, Bytes::from(vec![0; 64 * 1024]), alone).await.unwrap();
+        assert_eq!(pace.left(Duration::ZERO).as_secs(), 15);
+        let fast = Pace { bytes: u64::MAX / 2, ..Pace::new(PATIENCE, CROWDED_WINDOW) };
+        assert_eq!(fast.left(Duration::ZERO), PATIENCE, "however much one has taken");
+        assert_eq!(fast.left(PATIENCE), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_goes_when_others_wait() {
+        for crowded in [false, true] {
+            let (send, mut parts) = mpsc::channel(1);
+            let mut pace = Pace::new(PATIENCE, Duration::from_millis(100));
+            // It has earned hours by what it took at first.
+            pace.bytes = 1 << 30;
+            let taker = tokio::spawn(async move {
+                for _ in 0..30 {
+                    tokio::time::sleep(Duration::from_millis(15)).await;
+                    parts.recv().await;
+                }
+                parts
+            });
+            let mut ended = false;
+            for _ in 0..25 {
+                ended = ended || pace.send(&send, Bytes::from_static(b"slow"), || crowded).await.is_err();
+            }
+            assert_eq!(ended, crowded);
+            drop(taker);
+        }
+    }
+
+    #[test]
+    fn who_is_fast_enough_in_a_crowd_stays() {
+        let second = Duration::from_secs(1);
+        let mut window = Pace::new(PATIENCE, second).window;
+        window.add(Duration::ZERO, CROWDED_BYTES_PER_SECOND);
+        window.add(second, 0);
+        assert!(!window.slow && window.bytes == 0);
+        window.add(second, CROWDED_BYTES_PER_SECOND - 1);
+        assert!(window.slow);
     }
 }

@@ -372,6 +372,12 @@ async fn place_branch(
 }
 
 async fn refuse_conflict(tx: &mut WriteTx, access: &Access<Write>, name: &RefName) -> Result<(), Problem> {
+    if !name.is_visible() {
+        let name = name.as_str().escape_debug();
+        return Err(Problem::Invalid(format!(
+            "Invalid reference name: {name} has characters that do not show"
+        )));
+    }
     match refs::conflicting(tx, access, name).await? {
         Some(other) => {
             Err(Problem::Exists { message: format!("Reference {name} conflicts with {other}"), url: None })

@@ -114,6 +114,8 @@ pub struct Config {
     pub git_processes: usize,
     /// Comparisons and blames that are worked out at the same time.
     pub concurrent_comparisons: usize,
+    /// How long a fetch or a push waits for its turn: tests have their own.
+    pub git_wait: std::time::Duration,
     /// What webhooks may be sent to besides the public internet.
     pub webhook_allow: Vec<Allowed>,
     /// Events that one webhook sends in a day.
@@ -143,6 +145,7 @@ impl Config {
             concurrent_pushes: push::CONCURRENT_PUSHES,
             git_processes: 16,
             concurrent_comparisons: diffs::CONCURRENT_COMPARISONS,
+            git_wait: std::time::Duration::from_secs(30),
             webhook_allow: Vec::new(),
             webhook_daily_triggers: 1000,
             webhook_log_days: 30,
@@ -188,10 +191,12 @@ pub struct Inner {
     pub(crate) conflicts: Arc<pulls::ConflictCache>,
     pub(crate) terms: Arc<tokio::sync::Semaphore>,
     pub(crate) pushes: Arc<tokio::sync::Semaphore>,
-    pub(crate) git_programs: Arc<tokio::sync::Semaphore>,
+    pub(crate) git_programs: fetch::places::Places,
     /// Short ones, which are not to wait for those that last.
-    pub(crate) git_greetings: Arc<tokio::sync::Semaphore>,
     pub(crate) comparisons: Arc<tokio::sync::Semaphore>,
+    pub(crate) git_greetings: fetch::places::Places,
+    /// Long requests of fetches, which are kept in files.
+    pub(crate) git_requests: fetch::places::Places,
     pub(crate) outbound: Outbound,
     pub(crate) walked: webhooks::Walked,
 }
@@ -226,9 +231,10 @@ impl Hub {
             journal: reads::Journal::new(config.data.join("journal")),
             witness: witness::Witness::new(config.data.join("checkpoints.txt")),
             pushes: Arc::new(tokio::sync::Semaphore::new(config.concurrent_pushes)),
-            git_programs: Arc::new(tokio::sync::Semaphore::new(config.git_processes)),
-            git_greetings: Arc::new(tokio::sync::Semaphore::new(config.git_processes)),
             comparisons: Arc::new(tokio::sync::Semaphore::new(config.concurrent_comparisons)),
+            git_programs: fetch::places::Places::new(config.git_processes),
+            git_greetings: fetch::places::Places::new(config.git_processes),
+            git_requests: fetch::places::Places::new(fetch::request::IN_FILES),
             outbound: Outbound::new(
                 Policy::new(config.webhook_allow.clone()),
                 config.webhook_resolver.clone(),

@@ -85,6 +85,11 @@ impl Wish {
                 "this hub has branches (refs/heads/...), tags (refs/tags/...) and pull requests (refs/pr/N)",
             );
         }
+        if wish.command.old.is_none() && wish.name.as_ref().is_some_and(|name| !name.is_visible()) {
+            wish.refuse(
+                "a name with characters that do not show, or turn what is around them: choose another",
+            );
+        }
         wish
     }
 

@@ -423,21 +423,84 @@ async fn a_client_that_goes_away_leaves_no_program_behind() {
     assert!(!programs(hub.data()).is_empty(), "git is under way");
     drop(body);
     until_no_program_runs(hub.data()).await;
-    // One that goes while it has not sent its whole request.
-    let (rest, parts) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    hub.finish().await;
+}
+
+/// A request that never ends; it goes on as long as what is returned is kept.
+fn half(client: &Client) -> (Sender, tokio::task::JoinHandle<Reply>) {
+    let (rest, parts) = tokio::sync::mpsc::channel(1);
     let stream =
         futures_util::stream::unfold(parts, |mut parts| async { Some((parts.recv().await?, parts)) });
-    let body = Body::from_stream(stream);
-    let asking = {
-        let ann = ann.clone();
-        tokio::spawn(async move { ask(&ann, "ann/m", &[], body).await })
-    };
-    rest.send(Ok(Bytes::from_static(b"0011command=fetch"))).await.unwrap();
-    while programs(hub.data()).is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let (client, body) = (client.clone(), Body::from_stream(stream.fuse()));
+    (rest, tokio::spawn(async move { ask(&client, "ann/m", &[], body).await }))
+}
+
+type Sender = tokio::sync::mpsc::Sender<Result<Bytes, std::io::Error>>;
+
+#[tokio::test]
+async fn who_sends_slowly_keeps_nobody_waiting() {
+    let hub = TestHub::with(|config| {
+        config.default_visibility = bastide_core::Visibility::Public;
+        config.git_processes = 2;
+        config.git_wait = Duration::from_millis(500);
+    })
+    .await;
+    let ann = hub.user("ann").await;
+    let oid = filled(&ann).await;
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        let (rest, asking) = half(&hub.anonymous());
+        rest.send(Ok(Bytes::from_static(b"0011command=fetch"))).await.unwrap();
+        // The second part is taken when somebody waits for it.
+        rest.send(Ok(Bytes::from_static(b"0001"))).await.unwrap();
+        slow.push((rest, asking));
     }
-    asking.abort();
-    until_no_program_runs(hub.data()).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(programs(hub.data()).is_empty(), "a request that has not come whole costs nothing");
+    for client in [&ann, &hub.anonymous()] {
+        assert!(ask(client, "ann/m", &[], clone_request(&oid)).await.expect(200).body.ends_with(b"0000"));
+    }
+    // One of them ends, and has its answer.
+    let (rest, asking) = slow.pop().unwrap();
+    rest.send(Ok(clone_request(&oid).split_off("0011command=fetch0001".len()).into())).await.unwrap();
+    drop(rest);
+    assert!(asking.await.unwrap().expect(200).body.ends_with(b"0000"));
+    // A long one is put down in a file, of which nothing is left.
+    let haves = line(&format!("have {}\n", "1".repeat(40))).repeat(20_000);
+    let long = clone_request(&oid).replace(&line("done\n"), &(haves + &line("done\n")));
+    assert!(ask(&ann, "ann/m", &[], long).await.expect(200).body.ends_with(b"0000"));
+    slow.iter().for_each(|(_, asking)| asking.abort());
+    assert_eq!(fs::read_dir(hub.data().join("cache/tmp")).unwrap().count(), 0);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn one_caller_has_a_share_of_the_places_and_the_others_are_served() {
+    let hub = TestHub::with(|config| {
+        config.default_visibility = bastide_core::Visibility::Public;
+        config.git_processes = 8;
+        config.git_wait = Duration::from_millis(300);
+    })
+    .await;
+    let (ann, bob) = (hub.user("ann").await, hub.user("bob").await);
+    let oid = large(&ann).await;
+    for (greedy, other) in [(&hub.anonymous(), &ann), (&bob, &hub.anonymous())] {
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut body = open(greedy, &oid).await;
+            body.frame().await.unwrap().unwrap();
+            held.push(body);
+        }
+        // In words that git shows: of a status it shows the number alone.
+        let third = ask(greedy, "ann/m", &[], clone_request(&oid)).await.expect(200);
+        assert_eq!(third.text(), line("ERR this hub is busy: try again in 30 s\n"));
+        let old = [("content-type", REQUEST)];
+        let body = format!("{}0000{}", line(&format!("want {oid} ofs-delta\n")), line("done\n"));
+        let old = greedy.send(Method::POST, "/ann/m/git-upload-pack", &old, Body::from(body)).await;
+        assert_eq!(old.expect(200).text(), third.text());
+        assert!(ask(other, "ann/m", &[], clone_request(&oid)).await.expect(200).body.ends_with(b"0000"));
+        refs(greedy, "ann/m").await.expect(200);
+    }
     hub.finish().await;
 }
 

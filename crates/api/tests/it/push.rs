@@ -12,6 +12,10 @@ use crate::{commit, create, put};
 const RULES: &str = "/api/models/ann/m/branch-rules";
 const NONE: &str = "0000000000000000000000000000000000000000";
 
+/// No object, and the sum of that.
+const EMPTY_PACK: &[u8] = b"PACK\0\0\0\x02\0\0\0\0\
+    \x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e";
+
 async fn hub() -> (TestHub, Client) {
     let hub = TestHub::open().await;
     let ann = hub.user("ann").await;
@@ -128,6 +132,52 @@ async fn a_push_has_a_largest_size() {
     let left: Vec<_> = std::fs::read_dir(hub.data().join("cache/tmp")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(hub.count("SELECT COUNT(*) FROM git_pack"), 1);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_pack_that_says_it_has_too_many_objects_is_told_so() {
+    let (hub, ann) = hub().await;
+    let mut pack = b"PACK\0\0\0\x02".to_vec();
+    pack.extend(1_000_000_000u32.to_be_bytes());
+    pack.extend(crate::uploads::noise(5_000, 7));
+    let id = "2".repeat(40);
+    let reply = push(&ann, &[("refs/heads/x", NONE, &id)], &pack).await.expect(200).text();
+    assert!(reply.contains("unpack the pack says that it has 1000000000 objects"), "{reply}");
+    assert!(!reply.contains("10 MiB"), "{reply}");
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_new_ref_has_a_name_that_shows() {
+    let (hub, ann) = hub().await;
+    let main = head(&ann, "main").await;
+    for kind in ["heads", "tags"] {
+        let name = format!("refs/{kind}/ma\u{202e}in");
+        let reply = push(&ann, &[(&name, NONE, &main)], EMPTY_PACK).await.expect(200).text();
+        assert!(reply.contains(&format!("ng {name} a name with characters that do not show")), "{reply}");
+    }
+    let reply = push(&ann, &[("refs/heads/fine", NONE, &main)], EMPTY_PACK).await.expect(200).text();
+    assert!(reply.contains("ok refs/heads/fine"), "{reply}");
+    assert_eq!(hub.count("SELECT COUNT(*) FROM git_ref"), 2);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_busy_hub_says_so_in_the_report_of_a_small_push() {
+    let hub = TestHub::with(|config| {
+        config.concurrent_pushes = 0;
+        config.git_wait = std::time::Duration::from_millis(50);
+    })
+    .await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let id = "2".repeat(40);
+    let reply = push(&ann, &[("refs/heads/x", NONE, &id)], EMPTY_PACK).await.expect(200).text();
+    assert!(reply.contains("unpack this hub is busy: try again in 30 s\n"), "{reply}");
+    assert!(reply.contains("ng refs/heads/x this hub is busy: try again in 30 s\n"), "{reply}");
+    let large = vec![b'x'; 5 * 1024 * 1024];
+    push(&ann, &[("refs/heads/x", NONE, &id)], &large).await.expect(503);
     hub.finish().await;
 }
 

@@ -50,6 +50,62 @@ async fn branches_and_tags() {
 }
 
 #[tokio::test]
+async fn a_branch_goes_before_a_tag_of_its_name() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let api = "/api/models/ann/m";
+    let first = ann.get(api).await.json()["sha"].clone();
+    for name in ["main", "x"] {
+        ann.post(&format!("{api}/tag/main"), json!({ "tag": name })).await.expect(200);
+    }
+    ann.post(&format!("{api}/tag/main"), json!({ "tag": "HEAD" })).await.expect(400);
+    commit(&ann, "ann/m", &[put("a", "1")]).await.expect(200);
+    ann.post(&format!("{api}/branch/x"), json!({})).await.expect(200);
+    for (revision, is_old) in [
+        ("main", false),
+        ("HEAD", false),
+        ("x", false),
+        ("refs%2Fheads%2Fmain", false),
+        ("refs%2Ftags%2Fmain", true),
+        ("refs%2Ftags%2Fx", true),
+    ] {
+        let sha = ann.get(&format!("{api}/revision/{revision}")).await.expect(200).json()["sha"].clone();
+        assert_eq!(sha == first, is_old, "{revision}");
+        let status = ann.get(&format!("/ann/m/resolve/{revision}/a")).await.status.as_u16();
+        assert_eq!(status, if is_old { 404 } else { 200 }, "{revision}");
+    }
+    // The same where the address is not encoded.
+    assert_eq!(ann.get("/ann/m/resolve/refs/heads/main/a").await.expect(200).text(), "1");
+    ann.get("/ann/m/resolve/refs/tags/main/a").await.expect(404);
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn new_names_have_no_characters_that_do_not_show() {
+    let hub = TestHub::new().await;
+    let ann = hub.user("ann").await;
+    create(&ann, "model", "m").await.expect(200);
+    let api = "/api/models/ann/m";
+    for hidden in ["\u{202e}", "\u{2066}", "\u{200b}", "\u{feff}"] {
+        let encoded: String = hidden.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let branch = ann.post(&format!("{api}/branch/ma{encoded}in"), json!({})).await.expect(400).text();
+        let tag = json!({ "tag": format!("ma{hidden}in") });
+        let tag = ann.post(&format!("{api}/tag/main"), tag).await.expect(400).text();
+        assert!(branch.contains("do not show") && tag.contains("do not show"), "{branch} {tag}");
+        assert!(!branch.contains(hidden) && !tag.contains(hidden));
+    }
+    assert_eq!(hub.count("SELECT COUNT(*) FROM git_ref"), 1);
+    // One from before can be read, and removed.
+    ann.post(&format!("{api}/branch/old"), json!({})).await.expect(200);
+    hub.tamper("UPDATE git_ref SET name = 'refs/heads/o\u{202e}ld' WHERE name = 'refs/heads/old'");
+    let refs = ann.get(&format!("{api}/refs")).await.expect(200).json();
+    assert_eq!(refs["branches"].as_array().unwrap().len(), 2);
+    ann.delete(&format!("{api}/branch/o%E2%80%AEld"), json!({})).await.expect(200);
+    hub.finish().await;
+}
+
+#[tokio::test]
 async fn the_number_of_commits_is_told_with_and_without_merges() {
     let hub = TestHub::open().await;
     let (ann, bob) = (hub.user("ann").await, hub.user("bob").await);

@@ -18,8 +18,6 @@ use super::{Pack, Push};
 use crate::access::{Access, Propose};
 use crate::{Hub, Problem};
 
-/// How long a push waits for its turn.
-const TURN_WAIT: Duration = Duration::from_secs(60);
 /// How long taking a pack apart may go on after its last byte: so long, and a second more for so many bytes.
 const LEAST_INDEX_TIME: Duration = Duration::from_secs(20);
 const BYTES_A_SECOND: u64 = 1024 * 1024;
@@ -32,6 +30,13 @@ const LEAST_BYTES_A_SECOND: u64 = 4 * 1024;
 /// Deltas upon deltas: reading an object costs as many steps, and looking at a pack the product of both. What git
 /// makes has 50, and 4095 at most.
 const MAX_CHAIN: u32 = 4095;
+/// So much of a push is read although we are too busy for it, and for so long: its sender listens only then.
+const BUSY_DRAIN_BYTES: u64 = 4 * 1024 * 1024;
+const BUSY_DRAIN_TIME: Duration = Duration::from_secs(20);
+/// Objects of a pack from which on their number is why there was no memory: 64 bytes each are asked for at once.
+const MANY_OBJECTS: u32 = 3_000_000;
+/// The start of a pack: its name, its version, how many objects it has.
+const PACK_HEAD: usize = 12;
 
 impl Hub {
     /// Receives a push, pack and all. Only what is no push at all is an error; everything else is told in the answer.
@@ -56,8 +61,14 @@ impl Hub {
             drain(&mut body).await?;
             return Ok(push(Pack::None, None));
         }
-        let turn = timeout(TURN_WAIT, self.pushes.clone().acquire_owned()).await;
-        let turn = turn.map_err(|_| Problem::Busy { seconds: BUSY_SECONDS })?.map_err(Problem::internal)?;
+        let turn = timeout(self.config.git_wait, self.pushes.clone().acquire_owned()).await;
+        let Ok(turn) = turn else {
+            let busy = Problem::Busy { seconds: BUSY_SECONDS };
+            // Only a report is shown; whoever has much to send is not waited for.
+            let is_little = drain_little(first.len() as u64, &mut body).await?;
+            return if is_little { Ok(push(Pack::Refused(busy.to_string()), None)) } else { Err(busy) };
+        };
+        let turn = turn.map_err(Problem::internal)?;
         let copy = self.materialise(access).await?;
         let scratch = self.scratch()?;
         let quarantine = tokio::task::spawn_blocking(move || Quarantine::new(&scratch, &copy)).await??;
@@ -78,7 +89,7 @@ impl Hub {
         };
         let (status, complaint, quarantine) = ended?;
         if !status.success() {
-            return refusal(&quarantine, status, &complaint, limit).map(Pack::Refused);
+            return refusal(&quarantine, status, &complaint, (limit, work.objects())).map(Pack::Refused);
         }
         let done = tokio::task::spawn_blocking(move || {
             let received = quarantine.received()?;
@@ -145,6 +156,24 @@ impl Pace {
     }
 }
 
+/// The same where it is little; false where it is more.
+async fn drain_little<S>(read: u64, body: &mut S) -> Result<bool, Problem>
+where
+    S: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    let little = async {
+        let Some(mut left) = BUSY_DRAIN_BYTES.checked_sub(read) else { return Ok(false) };
+        while let Some(part) = body.next().await {
+            match left.checked_sub(part.map_err(broken)?.len() as u64) {
+                Some(rest) => left = rest,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    };
+    timeout(BUSY_DRAIN_TIME, little).await.unwrap_or(Ok(false))
+}
+
 fn broken(error: io::Error) -> Problem {
     match error.kind() {
         io::ErrorKind::FileTooLarge => Problem::TooLarge("the push is too large: push less at once".into()),
@@ -158,6 +187,7 @@ struct Work {
     child: Option<Child>,
     quarantine: Option<Quarantine>,
     complaint: Option<tokio::task::JoinHandle<String>>,
+    head: Vec<u8>,
 }
 
 impl Work {
@@ -165,7 +195,7 @@ impl Work {
         let mut command = tokio::process::Command::from(quarantine.index_pack(limit));
         let mut child = command.kill_on_drop(true).stdout(Stdio::null()).spawn().map_err(GitError::from)?;
         let complaint = child.stderr.take().map(|stderr| tokio::spawn(complaint(stderr)));
-        let work = Self { child: Some(child), quarantine: Some(quarantine), complaint };
+        let work = Self { child: Some(child), quarantine: Some(quarantine), complaint, head: Vec::new() };
         let id =
             work.child.as_ref().and_then(Child::id).ok_or_else(|| Problem::internal("git ended at once"))?;
         // A thin pack is completed with what it builds upon.
@@ -182,6 +212,7 @@ impl Work {
         let (mut part, mut sent, mut pace) = (first, 0, Pace::default());
         loop {
             sent += part.len() as u64;
+            self.head.extend(part.iter().take(PACK_HEAD - self.head.len()));
             if let Some(open) = &mut stdin
                 && open.write_all(&part).await.is_err()
             {
@@ -192,6 +223,12 @@ impl Work {
                 None => return Ok(sent),
             }
         }
+    }
+
+    /// How many objects the pack says it has.
+    fn objects(&self) -> u32 {
+        let count = self.head.get(8..PACK_HEAD).and_then(|count| count.try_into().ok());
+        count.map_or(0, u32::from_be_bytes)
     }
 
     async fn end(&mut self) -> Result<(ExitStatus, String, Quarantine), Problem> {
@@ -231,7 +268,7 @@ fn refusal(
     quarantine: &Quarantine,
     status: ExitStatus,
     complaint: &str,
-    limit: u64,
+    (limit, objects): (u64, u32),
 ) -> Result<String, Problem> {
     if complaint.contains("No space left on device") {
         return Err(Problem::Full);
@@ -243,6 +280,11 @@ fn refusal(
         || complaint.contains("out of memory")
         || complaint.contains("mmap failed")
     {
+        if objects > MANY_OBJECTS {
+            return Ok(format!(
+                "the pack says that it has {objects} objects, too many for one push: push older commits first, in parts"
+            ));
+        }
         return Ok(
             "an object of the pack needs too much memory: files of more than 10 MiB have to be large files \
             (git lfs migrate import)"

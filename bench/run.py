@@ -355,10 +355,17 @@ def measure_discussions(server: Server, repo: str) -> None:
 def measure_webhooks(server: Server, repo: str) -> None:
     api = "/api/settings/webhooks"
     watched = [{"type": "model", "name": repo}, {"type": "user", "name": repo.split("/")[0]}]
-    for n in range(10):
-        made = call(server, api, {"url": f"https://hooks.example.org/{n}", "watched": watched})
-    one = f"{api}/{made['webhook']['id']}"
-    beside_info(server, repo, (("list of 10 webhooks", api), ("a webhook", one), ("its log", f"{one}/deliveries")))
+    one = f"{api}/{call(server, api, {'url': 'https://hooks.example.org/', 'watched': watched})['webhook']['id']}"
+    for n in range(20):
+        call(server, f"/api/models/{repo}/branch/told-{n}", {})
+    end = time.monotonic() + 120
+    while len(call(server, f"{one}/deliveries")) < 20 and time.monotonic() < end:
+        time.sleep(0.2)
+    lines = len(call(server, f"{one}/deliveries"))
+    for n in range(49):
+        call(server, api, {"url": f"https://hooks.example.org/{n}", "watched": watched})
+    wheres = (("list of 50 webhooks", api), ("a webhook", one), (f"its log, {lines} lines", f"{one}/deliveries"))
+    beside_info(server, repo, wheres)
     # What follows is not told to anybody.
     for webhook in call(server, api):
         call(server, f"{api}/{webhook['id']}", method="DELETE")

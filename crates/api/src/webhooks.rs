@@ -3,13 +3,15 @@
 use axum::Json;
 use axum::extract::{OriginalUri, Path, State};
 use axum::response::{IntoResponse, Response};
+use bastide_core::Timestamp;
 use bastide_core::id::RowId;
 use bastide_hub::access::{Access, Admin, Namespace};
-use bastide_hub::webhooks::{DeliveryRow, Domains, WatchRequest, Webhook, WebhookRequest};
+use bastide_hub::webhooks::{Delivery, DeliveryRow, Domains, WatchRequest, Webhook, WebhookRequest};
 use bastide_hub::{Hub, Problem, Secret};
 use http::{Method, header};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::answer::{Answer, header_text};
 use crate::extract::{Caller, JsonBody, Query};
@@ -27,6 +29,7 @@ pub fn routes(routes: Routes) -> Routes {
         .add(Method::POST, "/api/settings/webhooks/{wid}/enable", enable)
         .add(Method::POST, "/api/settings/webhooks/{wid}/disable", disable)
         .add(Method::GET, "/api/settings/webhooks/{wid}/deliveries", deliveries)
+        .add(Method::GET, "/api/settings/webhooks/{wid}/deliveries/{log}", delivery)
         .add(Method::POST, "/api/settings/webhooks/{wid}/replay/{log}", replay)
 }
 
@@ -39,10 +42,10 @@ fn id(text: &str) -> Result<RowId, Problem> {
     text.parse().map_err(|_| Problem::NotFound("there is nothing with this id".into()))
 }
 
-async fn list(State(hub): State<Hub>, caller: Caller) -> Answer<Json<Value>> {
+async fn list(State(hub): State<Hub>, caller: Caller) -> Answer<Response> {
     let owner = owner(&hub, &caller).await?;
     let webhooks = hub.list_webhooks(&caller.context, &owner).await?;
-    Ok(Json(webhooks.iter().map(webhook_json).collect()))
+    Ok(Json(webhooks.iter().map(WebhookJson::of).collect::<Vec<_>>()).into_response())
 }
 
 async fn get(State(hub): State<Hub>, caller: Caller, Path(wid): Path<String>) -> Answer<Json<Value>> {
@@ -96,7 +99,7 @@ async fn deliveries(
     let cursor: Option<RowId> = query.get("cursor").map(str::parse).transpose()?;
     let limit = query.number("limit")?;
     let (rows, more) = hub.webhook_log(&owner, id(&wid)?, cursor, limit).await?;
-    let mut response = Json(rows.iter().map(delivery_json).collect::<Value>()).into_response();
+    let mut response = Json(rows.iter().map(LineJson::of).collect::<Vec<_>>()).into_response();
     if let (true, Some(last)) = (more, rows.last()) {
         let (base, path) = (hub.url(&caller.context), uri.0.path());
         let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
@@ -104,6 +107,16 @@ async fn deliveries(
         response.headers_mut().insert(header::LINK, header_text(&next));
     }
     Ok(response)
+}
+
+async fn delivery(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Path((wid, log)): Path<(String, String)>,
+) -> Answer<Response> {
+    let owner = owner(&hub, &caller).await?;
+    let found = hub.webhook_delivery(&owner, id(&wid)?, id(&log)?).await?;
+    Ok(Json(DeliveryJson::of(&found)).into_response())
 }
 
 async fn replay(
@@ -162,59 +175,124 @@ fn parse_domains(texts: &[String]) -> Result<Domains, Problem> {
 }
 
 fn wrapped(webhook: &Webhook) -> Json<Value> {
-    Json(json!({ "webhook": webhook_json(webhook) }))
+    Json(json!({ "webhook": WebhookJson::of(webhook) }))
 }
 
 // The secret is never shown: only whether there is one.
-fn webhook_json(webhook: &Webhook) -> Value {
-    let row = &webhook.row;
-    let watched = webhook.watched.iter().map(|(kind, name)| json!({ "type": kind, "name": name }));
-    let domains = [(row.domains.repos, "repo"), (row.domains.discussions, "discussion")];
-    let domains: Vec<&str> = domains.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-    let disabled = match row.disabled.as_deref() {
-        None => json!(false),
-        Some("") => json!(true),
-        Some(reason) => json!(reason),
-    };
-    json!({
-        "id": row.id,
-        "url": row.url,
-        "watched": watched.collect::<Vec<_>>(),
-        "domains": domains,
-        "hasSecret": row.has_secret,
-        "disabled": disabled,
-        "createdAt": row.created_at,
-        "updatedAt": row.updated_at,
-    })
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WebhookJson<'a> {
+    id: RowId,
+    url: &'a str,
+    watched: Vec<WatchedJson<'a>>,
+    domains: Vec<&'static str>,
+    has_secret: bool,
+    disabled: Off<'a>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
 }
 
-fn delivery_json(row: &DeliveryRow) -> Value {
-    let mut value = json!({
-        "id": row.id,
-        "event": row.event,
-        "state": row.outcome.as_deref().unwrap_or("waiting"),
-        "attempt": row.attempts,
-        "createdAt": row.created_at,
-        "time": row.tried_at,
-        "nextAttemptAt": row.next_at,
-        "replayOf": row.replay_of,
-        "url": row.url,
-        "status": row.status,
-        "durationMs": row.duration_ms,
-        "error": row.error,
-        "response": row.excerpt,
-    });
-    if let (Some(payload), Some(value)) = (&row.payload, value.as_object_mut()) {
-        value.insert("requestHeaders".into(), request_headers(row));
-        value.insert("payload".into(), serde_json::from_str(payload).unwrap_or_default());
+#[derive(Serialize)]
+struct WatchedJson<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    name: &'a str,
+}
+
+/// Why a webhook is off; a mere `true` when its owner wanted it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Off<'a> {
+    Flag(bool),
+    Reason(&'a str),
+}
+
+impl<'a> WebhookJson<'a> {
+    fn of(webhook: &'a Webhook) -> Self {
+        let row = &webhook.row;
+        let domains = [(row.domains.repos, "repo"), (row.domains.discussions, "discussion")];
+        Self {
+            id: row.id,
+            url: &row.url,
+            watched: webhook.watched.iter().map(|(kind, name)| WatchedJson { kind, name }).collect(),
+            domains: domains.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect(),
+            has_secret: row.has_secret,
+            disabled: match row.disabled.as_deref() {
+                None => Off::Flag(false),
+                Some("") => Off::Flag(true),
+                Some(reason) => Off::Reason(reason),
+            },
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
     }
-    value
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LineJson<'a> {
+    id: RowId,
+    event: &'a str,
+    state: &'a str,
+    attempt: i64,
+    created_at: Timestamp,
+    time: Option<Timestamp>,
+    next_attempt_at: Option<Timestamp>,
+    replay_of: Option<RowId>,
+    url: Option<&'a str>,
+    status: Option<i64>,
+    duration_ms: Option<i64>,
+    error: Option<&'a str>,
+}
+
+impl<'a> LineJson<'a> {
+    fn of(row: &'a DeliveryRow) -> Self {
+        Self {
+            id: row.id,
+            event: &row.event,
+            state: row.outcome.as_deref().unwrap_or("waiting"),
+            attempt: row.attempts,
+            created_at: row.created_at,
+            time: row.tried_at,
+            next_attempt_at: row.next_at,
+            replay_of: row.replay_of,
+            url: row.url.as_deref(),
+            status: row.status,
+            duration_ms: row.duration_ms,
+            error: row.error.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeliveryJson<'a> {
+    #[serde(flatten)]
+    line: LineJson<'a>,
+    response: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_headers: Option<RequestHeaders>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
 }
 
 /// What was sent besides the payload; the secret and what is signed with it are not written down.
-fn request_headers(row: &DeliveryRow) -> Value {
-    let mut headers = Map::new();
-    headers.insert("content-type".into(), "application/json".into());
-    headers.insert("x-webhook-delivery".into(), row.id.to_string().into());
-    headers.into()
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct RequestHeaders {
+    content_type: &'static str,
+    x_webhook_delivery: RowId,
+}
+
+impl<'a> DeliveryJson<'a> {
+    fn of(found: &'a Delivery) -> Self {
+        let payload = found.payload.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let headers = RequestHeaders { content_type: "application/json", x_webhook_delivery: found.row.id };
+        Self {
+            line: LineJson::of(&found.row),
+            response: found.excerpt.as_deref(),
+            request_headers: payload.is_some().then_some(headers),
+            payload,
+        }
+    }
 }

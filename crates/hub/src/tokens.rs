@@ -155,6 +155,7 @@ impl Hub {
                 owner.namespace().name
             )));
         }
+        crate::webhooks::end_with_token(&mut tx, context, owner, id).await?;
         let row = accounts::token_of(&mut tx, owner, id).await?;
         let event = NewEvent::new(context, Action::TokenRevoke)
             .subject("token", Some(id.as_i64()), row.as_ref().map_or("", |row| row.name.as_str()))

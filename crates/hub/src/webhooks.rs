@@ -14,13 +14,14 @@ pub(crate) use dispatch::Walked;
 use std::collections::HashMap;
 
 use bastide_core::id::RowId;
-use bastide_core::{Name, RepoKind, RepoPath, Timestamp};
+use bastide_core::{Credential, Name, RepoKind, RepoPath, Timestamp, TokenId};
 use bastide_ledger::{Action, Context, NewEvent};
 use bastide_outbound::Target;
+use bastide_store::WriteTx;
 use bastide_store::gate::{self, WatchFacts};
 use bastide_store::permit::Namespace;
 pub use bastide_store::webhooks::Domains;
-pub use bastide_store::webhooks::deliveries::DeliveryRow;
+pub use bastide_store::webhooks::deliveries::{Delivery, DeliveryRow};
 use bastide_store::webhooks::{self, Changes, NewWebhook, Subject, Watch, WebhookRow, deliveries};
 use bastide_vault::Secret;
 
@@ -34,7 +35,7 @@ pub const MAX_WATCHED: usize = 50;
 /// Bytes of a secret: it is a header.
 pub const MAX_SECRET_BYTES: usize = 256;
 /// Lines of a page of the log, when nobody says and at most.
-const LOG_PAGE: usize = 50;
+const LOG_PAGE: usize = 20;
 const MAX_LOG_PAGE: usize = 100;
 /// What secrets of webhooks are sealed for.
 const SEAL: &str = "webhook";
@@ -112,12 +113,14 @@ impl Hub {
             .fact("target", target.origin())
             .fact("secret", secret.is_some());
         let event = watched_fact(event, &watched);
+        let token = token_of(context);
         let mut tx = self.write_in(context, owner).await?;
         if webhooks::count_of(&mut tx, owner).await? >= MAX_WEBHOOKS {
             let text = format!("a user has at most {MAX_WEBHOOKS} webhooks: delete one that is not needed");
             return Err(Problem::Unprocessable(text));
         }
-        webhooks::add(&mut tx, owner, NewWebhook { id, url, secret, domains, now: context.now() }).await?;
+        webhooks::add(&mut tx, owner, NewWebhook { id, url, secret, domains, token, now: context.now() })
+            .await?;
         webhooks::set_watched(&mut tx, owner, id, &watched).await?;
         tx.commit(event).await?;
         self.webhook(context, owner, id).await
@@ -150,7 +153,7 @@ impl Hub {
         if let Some(watched) = &watched {
             event = watched_fact(event, watched);
         }
-        let changes = Changes { url, secret, domains: request.domains };
+        let changes = Changes { url, token: token_of(context), secret, domains: request.domains };
         let mut tx = self.write_in(context, owner).await?;
         if !webhooks::change(&mut tx, owner, id, changes, context.now()).await? {
             return Err(no_webhook());
@@ -206,6 +209,18 @@ impl Hub {
         Ok((rows, more))
     }
 
+    /// A line of the log. What was sent, and what came back, is left out when the owner may not know of
+    /// it any more.
+    pub async fn webhook_delivery(&self, owner: &Owner, id: RowId, line: RowId) -> Result<Delivery, Problem> {
+        let found = deliveries::line(&mut self.db.read().await?, owner, (id, line)).await?;
+        let mut found = found.ok_or_else(no_delivery)?;
+        let who = (id, owner.namespace().id, owner.namespace().name.clone());
+        if self.still_told(who, found.row.seq).await?.is_none() {
+            (found.payload, found.excerpt) = (None, None);
+        }
+        Ok(found)
+    }
+
     /// Sends what was sent before once more: to where the webhook sends now.
     pub async fn replay_delivery(
         &self,
@@ -220,7 +235,7 @@ impl Hub {
         }
         let mut tx = self.write_in(context, owner).await?;
         let queued = deliveries::replay(&mut tx, owner, (id, line), context.now()).await?;
-        let (new, triggers) = queued.ok_or_else(|| Problem::NotFound("there is no such delivery".into()))?;
+        let (new, triggers) = queued.ok_or_else(no_delivery)?;
         let most = self.config.webhook_daily_triggers;
         if triggers > most {
             let message = format!("a webhook sends at most {most} events a day: try again tomorrow");
@@ -338,6 +353,10 @@ fn no_webhook() -> Problem {
     Problem::NotFound("you have no webhook with this id".into())
 }
 
+fn no_delivery() -> Problem {
+    Problem::NotFound("there is no such delivery".into())
+}
+
 /// A secret goes out as a header, and has to arrive as it was.
 fn check_secret(secret: &[u8]) -> Result<(), Problem> {
     if secret.len() > MAX_SECRET_BYTES {
@@ -347,6 +366,28 @@ fn check_secret(secret: &[u8]) -> Result<(), Problem> {
     if spaced || !secret.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
         let text = "a secret has only printable ASCII characters, and no space at its ends";
         return Err(Problem::Invalid(text.into()));
+    }
+    Ok(())
+}
+
+/// The token that somebody shows: what it makes ends with it.
+const fn token_of(context: &Context) -> Option<TokenId> {
+    match context.credential() {
+        Credential::Token { id, .. } => Some(*id),
+        Credential::None | Credential::Local => None,
+    }
+}
+
+/// Turns off what sends where a token has said, when that token ends.
+pub(crate) async fn end_with_token(
+    tx: &mut WriteTx,
+    context: &Context,
+    owner: &Owner,
+    token: TokenId,
+) -> Result<(), Problem> {
+    let reason = "the token that said where it sends was revoked";
+    for id in webhooks::disable_of_token(tx, owner, token, reason, context.now()).await? {
+        tx.record(webhook_event(context, Action::WebhookDisable, owner, id).fact("reason", reason));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0006_git.sql"),
     include_str!("../migrations/0007_history.sql"),
     include_str!("../migrations/0008_mending.sql"),
+    include_str!("../migrations/0009_webhook_credential.sql"),
 ];
 
 const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {id}, checksum TEXT NOT NULL)";

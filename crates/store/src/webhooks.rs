@@ -7,7 +7,7 @@ pub mod deliveries;
 pub mod dispatch;
 
 use bastide_core::id::RowId;
-use bastide_core::{NamespaceId, RepoId, Timestamp};
+use bastide_core::{NamespaceId, RepoId, Timestamp, TokenId};
 
 use crate::db::{Reader, Row, WriteTx};
 use crate::permit::{Access, Admin, Namespace};
@@ -62,6 +62,8 @@ pub struct NewWebhook<'a> {
     /// Sealed.
     pub secret: Option<Vec<u8>>,
     pub domains: Domains,
+    /// What it is made with: it ends with it.
+    pub token: Option<TokenId>,
     pub now: Timestamp,
 }
 
@@ -69,6 +71,8 @@ pub struct NewWebhook<'a> {
 #[derive(Debug, Default)]
 pub struct Changes<'a> {
     pub url: Option<&'a str>,
+    /// Who changes the URL to another.
+    pub token: Option<TokenId>,
     /// Sealed; `Some(None)` takes it away.
     pub secret: Option<Option<Vec<u8>>>,
     pub domains: Option<Domains>,
@@ -116,10 +120,11 @@ pub async fn add(tx: &mut WriteTx, owner: &Owner, new: NewWebhook<'_>) -> Result
         let size = crate::ledger::size(tx).await?;
         dispatch::set_cursor(tx, dispatch::Cursor { seq: size, webhook: 0 }).await?;
     }
-    let sql = "INSERT INTO webhook (id, owner_id, url, secret, repos, discussions, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
+    let sql = "INSERT INTO webhook (id, owner_id, url, secret, repos, discussions, token_id, created_at, updated_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
     let (owner, domains) = (owner.namespace().id, new.domains);
-    let params = values![new.id, owner, new.url, new.secret, domains.repos, domains.discussions, new.now];
+    let (repos, discussions) = (domains.repos, domains.discussions);
+    let params = values![new.id, owner, new.url, new.secret, repos, discussions, new.token, new.now];
     tx.execute(sql, params).await?;
     Ok(())
 }
@@ -133,10 +138,11 @@ pub async fn change(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let sql = "UPDATE webhook SET url = COALESCE($1, url), repos = COALESCE($2, repos), \
-        discussions = COALESCE($3, discussions), updated_at = $4 WHERE owner_id = $5 AND id = $6";
+        discussions = COALESCE($3, discussions), updated_at = $4, \
+        token_id = CASE WHEN COALESCE($1, url) = url THEN token_id ELSE $7 END WHERE owner_id = $5 AND id = $6";
     let (repos, discussions) =
         (changes.domains.map(|domains| domains.repos), changes.domains.map(|domains| domains.discussions));
-    let params = values![changes.url, repos, discussions, now, owner.namespace().id, id];
+    let params = values![changes.url, repos, discussions, now, owner.namespace().id, id, changes.token];
     let found = tx.execute(sql, params).await? > 0;
     if let (true, Some(secret)) = (found, changes.secret) {
         let sql = "UPDATE webhook SET secret = $1 WHERE id = $2";
@@ -209,6 +215,23 @@ pub async fn disable_all(
         set_disabled(tx, owner, row.id, Some(reason), now).await?;
     }
     Ok(())
+}
+
+/// Turns off a user's webhooks that send where this token has said; those that were on.
+pub async fn disable_of_token(
+    tx: &mut WriteTx,
+    owner: &Owner,
+    token: TokenId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Vec<RowId>, StoreError> {
+    let sql = "SELECT id FROM webhook WHERE owner_id = $1 AND token_id = $2 AND disabled IS NULL ORDER BY id";
+    let rows = tx.all(sql, values![owner.namespace().id, token]).await?;
+    let found = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<RowId>, _>>()?;
+    for id in &found {
+        set_disabled(tx, owner, *id, Some(reason), now).await?;
+    }
+    Ok(found)
 }
 
 /// False when there is none.

@@ -584,6 +584,9 @@ impl Cell<'_> {
             "POST /api/settings/webhooks/{wid}/enable" => Ask::get(hook("/enable")),
             "POST /api/settings/webhooks/{wid}/disable" => Ask::get(hook("/disable")),
             "GET /api/settings/webhooks/{wid}/deliveries" => Ask::get(hook("/deliveries")),
+            "GET /api/settings/webhooks/{wid}/deliveries/{log}" => {
+                Ask::get(hook(&format!("/deliveries/{}", RepoId::from_i64(1 << 58))))
+            }
             "POST /api/settings/webhooks/{wid}/replay/{log}" => {
                 Ask::get(hook(&format!("/replay/{}", RepoId::from_i64(1 << 58))))
             }

@@ -40,6 +40,11 @@ async fn log(client: &Client, hook: &str) -> Vec<Value> {
     rows.as_array().unwrap().iter().rev().cloned().collect()
 }
 
+/// A line of the log with all that is known of it.
+async fn line(client: &Client, hook: &str, line: &Value) -> Value {
+    client.get(&format!("{hook}/deliveries/{}", line["id"].as_str().unwrap())).await.expect(200).json()
+}
+
 async fn make(client: &Client, name: &str, visibility: &str) {
     let (organization, name) = name.split_once('/').map_or((None, name), |(org, name)| (Some(org), name));
     let mut body = json!({ "name": name, "visibility": visibility });

@@ -6,24 +6,29 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bastide_core::{RepoId, Role, Timestamp};
+use bastide_core::id::RowId;
+use bastide_core::{Name, NamespaceId, RepoId, Role, Timestamp};
 use bastide_ledger::{Action, Event, NewEvent, context};
 use bastide_outbound::{Failure, Reply, Request, Target};
-use bastide_store::webhooks::deliveries::{self, Claim, Ending, Tried};
+use bastide_store::webhooks::deliveries::{self, Claim, Ending, Shares, Tried};
 use bastide_store::webhooks::dispatch::{self, Watcher};
 use bastide_store::{Reader, gate};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::discussion::{Quoted, quoted};
-use super::{SEAL, place, told};
+use super::told::{self, About, Told};
+use super::{SEAL, place};
 use crate::{Hub, Problem};
 
 /// Deliveries under way on one server.
 const SENDERS: usize = 64;
-/// Those of one user's webhooks, on all servers together.
-const SENDERS_PER_OWNER: i64 = 4;
+/// Those of one user's webhooks, and those of webhooks that were slow the last time. So there are
+/// always some for whoever answers at once.
+const SHARES: Shares = Shares { owner: 4, slow: 16 };
+/// An attempt that takes longer makes a webhook a slow one, until one does not.
+const SLOW: Duration = Duration::from_secs(2);
 /// Pause between looks into an empty queue.
 const IDLE: Duration = Duration::from_millis(500);
 /// Waits after attempts that failed, in seconds. When they are used up, so is the delivery.
@@ -54,17 +59,20 @@ impl Hub {
     /// Sends for ever. Errors are logged here, where they are handled.
     pub(crate) async fn send_webhooks(self) {
         let senders = Arc::new(Semaphore::new(SENDERS));
+        let ended = Arc::new(Notify::new());
         loop {
             let Ok(turn) = Arc::clone(&senders).acquire_owned().await else { return };
-            match deliveries::claim(&self.db, SENDERS_PER_OWNER, self.clock.now()).await {
+            match deliveries::claim(&self.db, SHARES, self.clock.now()).await {
                 Ok(Some(claim)) => {
-                    let hub = self.clone();
+                    let (hub, ended) = (self.clone(), Arc::clone(&ended));
                     tokio::spawn(async move {
                         let _turn = turn;
                         hub.deliver_and_log(claim).await;
+                        // Its webhook, its owner and a sender are free again: others may be due.
+                        ended.notify_one();
                     });
                 }
-                Ok(None) => tokio::time::sleep(IDLE).await,
+                Ok(None) => drop(tokio::time::timeout(IDLE, ended.notified()).await),
                 Err(error) => {
                     tracing::error!(%error, "webhook queue");
                     tokio::time::sleep(IDLE).await;
@@ -77,7 +85,7 @@ impl Hub {
     pub async fn run_webhooks(&self) -> Result<usize, Problem> {
         self.dispatch_webhooks().await?;
         let mut count = 0;
-        while let Some(claim) = deliveries::claim(&self.db, SENDERS_PER_OWNER, self.clock.now()).await? {
+        while let Some(claim) = deliveries::claim(&self.db, SHARES, self.clock.now()).await? {
             self.deliver(&claim).await?;
             count += 1;
         }
@@ -135,19 +143,14 @@ impl Hub {
 
     /// What to send, if the owner may still know of it: as it was sent before, or made now.
     async fn payload_to_send(&self, claim: &Claim) -> Result<Option<(String, Option<Quoted>)>, Problem> {
-        let mut read = self.db.read().await?;
-        let Some(event) = dispatch::event(&mut read, claim.seq).await? else { return Ok(None) };
-        let role = role_of_owner(&mut read, claim, &event).await?;
-        drop(read);
-        let Some(told) = told::told(&event) else { return Ok(None) };
-        let Some(about) = self.about(&event).await? else { return Ok(None) };
-        let owner = watcher(claim, role);
-        if !self.may_be_told(&about, told, &owner) {
+        let owner = (claim.webhook, claim.owner, claim.owner_name.clone());
+        let Some((event, told, about, owner)) = self.still_told(owner, claim.seq).await? else {
             return Ok(None);
-        }
+        };
+        // What people said may be hidden or other by now: it is told as it is, at every attempt.
         let payload = match &claim.payload {
-            Some(payload) => Some(payload.clone()),
-            None => {
+            Some(payload) if !told.is_discussion() => Some(payload.clone()),
+            _ => {
                 let context = self.on_behalf_of(&owner);
                 self.payload(&context, &claim.webhook.to_string(), (&event, told, &about)).await?
             }
@@ -156,6 +159,23 @@ impl Hub {
             let quotes = quoted(&event, &payload);
             (payload, quotes)
         }))
+    }
+
+    /// An event, and who is told of it, if they may know of it now.
+    pub(super) async fn still_told(
+        &self,
+        (webhook, owner, owner_name): (RowId, NamespaceId, Name),
+        seq: i64,
+    ) -> Result<Option<(Event, Told, About, Watcher)>, Problem> {
+        let mut read = self.db.read().await?;
+        let Some(event) = dispatch::event(&mut read, seq).await? else { return Ok(None) };
+        let role = role_of_owner(&mut read, owner, &event).await?;
+        drop(read);
+        let Some(told) = told::told(&event) else { return Ok(None) };
+        let Some(about) = self.about(&event).await? else { return Ok(None) };
+        let watcher = Watcher { webhook, owner, owner_name, role };
+        let may = self.may_be_told(&about, told, &watcher);
+        Ok(may.then_some((event, told, about, watcher)))
     }
 
     async fn attempt(&self, claim: &Claim, payload: String) -> Result<(Tried, Verdict), Problem> {
@@ -171,7 +191,8 @@ impl Hub {
         let headers = self.headers(claim, &body)?;
         let began = Instant::now();
         let answer = self.outbound.post(Request { target: &target, headers, body }).await;
-        let verdict = note_answer(&mut tried, &answer);
+        let verdict = note_answer(&mut tried, &answer, claim.secret.is_some());
+        tried.slow = began.elapsed() > SLOW;
         // How long a look-up takes is nobody's business when there is nothing to be reached.
         if !matches!(answer, Err(Failure::NoAddress)) {
             tried.duration_ms = i64::try_from(began.elapsed().as_millis()).ok();
@@ -211,28 +232,29 @@ impl Hub {
     }
 }
 
-fn watcher(claim: &Claim, role: Option<Role>) -> Watcher {
-    Watcher { webhook: claim.webhook, owner: claim.owner, owner_name: claim.owner_name.clone(), role }
-}
-
 /// The role that the owner has now where it counts: in what owns the repository, or owned it.
-async fn role_of_owner(read: &mut Reader, claim: &Claim, event: &Event) -> Result<Option<Role>, Problem> {
+async fn role_of_owner(
+    read: &mut Reader,
+    owner: NamespaceId,
+    event: &Event,
+) -> Result<Option<Role>, Problem> {
     let Some(repo) = event.subject_id.map(RepoId::from_i64) else { return Ok(None) };
-    if let Some(facts) = gate::repo_by_id(read, repo, Some(claim.owner)).await? {
+    if let Some(facts) = gate::repo_by_id(read, repo, Some(owner)).await? {
         return Ok(facts.role);
     }
     let namespace = told::Facts::of(event).namespace("owner_id");
     let Some(namespace) = namespace else { return Ok(None) };
-    Ok(gate::role_in(read, namespace, claim.owner).await?)
+    Ok(gate::role_in(read, namespace, owner).await?)
 }
 
-/// What an answer means, and what of it is written down.
-fn note_answer(tried: &mut Tried, answer: &Result<Reply, Failure>) -> Verdict {
+/// What an answer means, and what of it is written down: no word of who was told a secret, and may
+/// repeat it in a form that nobody can foresee.
+fn note_answer(tried: &mut Tried, answer: &Result<Reply, Failure>, told_secret: bool) -> Verdict {
     match answer {
         Ok(reply) => {
             tried.status = Some(reply.status);
             let excerpt = String::from_utf8_lossy(&reply.excerpt).replace('\0', "\u{fffd}");
-            tried.excerpt = Some(excerpt).filter(|text| !text.is_empty());
+            tried.excerpt = Some(excerpt).filter(|text| !text.is_empty() && !told_secret);
             let verdict = match reply.status {
                 200..=299 => return Verdict::Done,
                 410 => Verdict::Gone,
@@ -247,6 +269,25 @@ fn note_answer(tried: &mut Tried, answer: &Result<Reply, Failure>) -> Verdict {
         Err(failure) => {
             tried.error = Some(failure.to_string());
             Verdict::Again
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_told_a_secret_is_not_quoted() {
+        let echo = Bytes::from_static(b"X-Webhook-Secret: correct horse");
+        for (told_secret, quoted) in [(false, Some("X-Webhook-Secret: correct horse")), (true, None)] {
+            for status in [200, 404, 410, 500] {
+                let mut tried = Tried::default();
+                let answer = Ok(Reply { status, excerpt: echo.clone() });
+                note_answer(&mut tried, &answer, told_secret);
+                assert_eq!((tried.status, tried.excerpt.as_deref()), (Some(status), quoted));
+                assert!(!tried.error.unwrap_or_default().contains("horse"));
+            }
         }
     }
 }

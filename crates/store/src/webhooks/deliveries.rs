@@ -37,14 +37,23 @@ pub struct Claim {
     pub attempts: i64,
 }
 
-/// Takes the delivery that is due longest, of a webhook and an owner that are not busy.
-pub async fn claim(db: &Db, per_owner: i64, now: Timestamp) -> Result<Option<Claim>, StoreError> {
+/// How many deliveries may be under way, on all servers together.
+#[derive(Debug, Clone, Copy)]
+pub struct Shares {
+    /// Those of one user's webhooks.
+    pub owner: i64,
+    /// Those of all webhooks whose last attempt took seconds.
+    pub slow: i64,
+}
+
+/// Takes a delivery of the webhook that waits longest for its turn and is not busy, nor its owner.
+pub async fn claim(db: &Db, shares: Shares, now: Timestamp) -> Result<Option<Claim>, StoreError> {
     // A look without the writer's lock first: most of the time there is nothing to do.
-    if due(&mut db.read().await?, per_owner, now).await?.is_none() {
+    if due(&mut db.read().await?, shares, now).await?.is_none() {
         return Ok(None);
     }
     let mut tx = db.begin().await?;
-    let Some(webhook) = due(&mut tx, per_owner, now).await? else { return Ok(None) };
+    let Some(webhook) = due(&mut tx, shares, now).await? else { return Ok(None) };
     let until = now.plus_seconds(LEASE_SECONDS);
     let sql = "UPDATE webhook SET lease = lease + 1, leased_until = $1, due_at = $1 WHERE id = $2";
     tx.execute(sql, values![until, webhook]).await?;
@@ -57,7 +66,7 @@ pub async fn claim(db: &Db, per_owner: i64, now: Timestamp) -> Result<Option<Cla
     let claim = match delivery {
         Some(delivery) => claimed(&mut tx, delivery).await?,
         None => {
-            release(&mut tx, webhook).await?;
+            release(&mut tx, webhook, now).await?;
             None
         }
     };
@@ -65,11 +74,12 @@ pub async fn claim(db: &Db, per_owner: i64, now: Timestamp) -> Result<Option<Cla
     Ok(claim)
 }
 
-async fn due(read: &mut Reader, per_owner: i64, now: Timestamp) -> Result<Option<RowId>, StoreError> {
+async fn due(read: &mut Reader, shares: Shares, now: Timestamp) -> Result<Option<RowId>, StoreError> {
     let sql = "SELECT h.id FROM webhook h WHERE h.due_at IS NOT NULL AND h.due_at <= $1 AND \
-        (SELECT COUNT(*) FROM webhook o WHERE o.owner_id = h.owner_id AND o.leased_until > $1) < $2 \
-        ORDER BY h.due_at LIMIT 1";
-    read.one(sql, values![now, per_owner]).await?.map(|row| row.get(0)).transpose()
+        (SELECT COUNT(*) FROM webhook o WHERE o.owner_id = h.owner_id AND o.leased_until > $1) < $2 AND \
+        (h.slow = 0 OR (SELECT COUNT(*) FROM webhook o WHERE o.leased_until > $1 AND o.slow = 1) < $3) \
+        ORDER BY h.due_at, h.id LIMIT 1";
+    read.one(sql, values![now, shares.owner, shares.slow]).await?.map(|row| row.get(0)).transpose()
 }
 
 async fn claimed(tx: &mut WriteTx, delivery: RowId) -> Result<Option<Claim>, StoreError> {
@@ -93,11 +103,13 @@ async fn claimed(tx: &mut WriteTx, delivery: RowId) -> Result<Option<Claim>, Sto
     }))
 }
 
-/// Gives a webhook back: it is due when the next of its deliveries is.
-async fn release(tx: &mut WriteTx, webhook: RowId) -> Result<(), StoreError> {
-    let sql = "UPDATE webhook SET leased_until = NULL, due_at = (SELECT MIN(next_at) FROM webhook_delivery \
+/// Gives a webhook back: it is due when the next of its deliveries is, and not before now. So it goes
+/// behind those that wait already, however old its own deliveries are.
+async fn release(tx: &mut WriteTx, webhook: RowId, now: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE webhook SET leased_until = NULL, due_at = \
+        (SELECT CASE WHEN MIN(next_at) < $2 THEN $2 ELSE MIN(next_at) END FROM webhook_delivery \
         WHERE webhook_id = $1 AND next_at IS NOT NULL) WHERE id = $1";
-    tx.execute(sql, values![webhook]).await?;
+    tx.execute(sql, values![webhook, now]).await?;
     Ok(())
 }
 
@@ -112,6 +124,8 @@ pub struct Tried {
     pub duration_ms: Option<i64>,
     pub error: Option<String>,
     pub excerpt: Option<String>,
+    /// It took so long that others have to be kept from waiting for it.
+    pub slow: bool,
 }
 
 /// What becomes of a delivery.
@@ -153,7 +167,7 @@ pub async fn finish(
         }
     }
     forget_oldest(&mut tx, claim.webhook, kept).await?;
-    release(&mut tx, claim.webhook).await?;
+    release(&mut tx, claim.webhook, now).await?;
     match disable {
         None => tx.commit_upkeep().await?,
         Some((reason, event)) => {
@@ -199,6 +213,7 @@ async fn note(
         event.flatten()
     ];
     tx.execute(sql, params).await?;
+    tx.execute("UPDATE webhook SET slow = $1 WHERE id = $2", values![tried.slow, claim.webhook]).await?;
     Ok(())
 }
 
@@ -270,7 +285,6 @@ pub struct DeliveryRow {
     pub seq: i64,
     pub replay_of: Option<RowId>,
     pub event: String,
-    pub payload: Option<String>,
     pub next_at: Option<Timestamp>,
     pub attempts: i64,
     pub outcome: Option<String>,
@@ -278,31 +292,36 @@ pub struct DeliveryRow {
     pub status: Option<i64>,
     pub duration_ms: Option<i64>,
     pub error: Option<String>,
-    pub excerpt: Option<String>,
     pub created_at: Timestamp,
     pub tried_at: Option<Timestamp>,
 }
 
-const COLUMNS: &str = "id, seq, replay_of, event, payload, next_at, attempts, outcome, url, status, duration_ms, \
-    error, excerpt, created_at, tried_at FROM webhook_delivery";
+/// A line of the log with what was sent, and how the answer began.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub row: DeliveryRow,
+    pub payload: Option<String>,
+    pub excerpt: Option<String>,
+}
 
-fn delivery(row: &Row) -> Result<DeliveryRow, StoreError> {
+const COLUMNS: &str = "id, seq, replay_of, event, next_at, attempts, outcome, url, status, duration_ms, error, \
+    created_at, tried_at";
+
+fn delivery_row(row: &Row) -> Result<DeliveryRow, StoreError> {
     Ok(DeliveryRow {
         id: row.get(0)?,
         seq: row.get(1)?,
         replay_of: row.get(2)?,
         event: row.get(3)?,
-        payload: row.get(4)?,
-        next_at: row.get(5)?,
-        attempts: row.get(6)?,
-        outcome: row.get(7)?,
-        url: row.get(8)?,
-        status: row.get(9)?,
-        duration_ms: row.get(10)?,
-        error: row.get(11)?,
-        excerpt: row.get(12)?,
-        created_at: row.get(13)?,
-        tried_at: row.get(14)?,
+        next_at: row.get(4)?,
+        attempts: row.get(5)?,
+        outcome: row.get(6)?,
+        url: row.get(7)?,
+        status: row.get(8)?,
+        duration_ms: row.get(9)?,
+        error: row.get(10)?,
+        created_at: row.get(11)?,
+        tried_at: row.get(12)?,
     })
 }
 
@@ -319,12 +338,29 @@ pub async fn log(
         return Ok(None);
     }
     let sql = format!(
-        "SELECT {COLUMNS} WHERE webhook_id = $1 AND id < $2 AND (tried_at IS NOT NULL OR outcome IS NOT NULL) \
+        "SELECT {COLUMNS} FROM webhook_delivery WHERE webhook_id = $1 AND id < $2 AND (tried_at IS NOT NULL OR outcome IS NOT NULL) \
          ORDER BY id DESC LIMIT $3"
     );
     let before = before.map_or(i64::MAX, RowId::as_i64);
     let rows = read.all(&sql, values![webhook, before, limit]).await?;
-    rows.iter().map(delivery).collect::<Result<_, _>>().map(Some)
+    rows.iter().map(delivery_row).collect::<Result<_, _>>().map(Some)
+}
+
+/// One line of the log, as `log` has it.
+pub async fn line(
+    read: &mut Reader,
+    owner: &Owner,
+    (webhook, line): (RowId, RowId),
+) -> Result<Option<Delivery>, StoreError> {
+    if get(read, owner, webhook).await?.is_none() {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT {COLUMNS}, payload, excerpt FROM webhook_delivery WHERE webhook_id = $1 AND id = $2 \
+         AND (tried_at IS NOT NULL OR outcome IS NOT NULL)"
+    );
+    let Some(row) = read.one(&sql, values![webhook, line]).await? else { return Ok(None) };
+    Ok(Some(Delivery { row: delivery_row(&row)?, payload: row.get(13)?, excerpt: row.get(14)? }))
 }
 
 /// Queues a delivery once more, to where its webhook sends now, by the rights of now. How many
@@ -335,18 +371,13 @@ pub async fn replay(
     (webhook, line): (RowId, RowId),
     now: Timestamp,
 ) -> Result<Option<(RowId, i64)>, StoreError> {
-    if get(tx, owner, webhook).await?.is_none() {
-        return Ok(None);
-    }
-    let sql = format!("SELECT {COLUMNS} WHERE webhook_id = $1 AND id = $2");
-    let Some(row) = tx.one(&sql, values![webhook, line]).await? else { return Ok(None) };
-    let old = delivery(&row)?;
+    let Some(old) = self::line(tx, owner, (webhook, line)).await? else { return Ok(None) };
     let Some(triggers) = trigger(tx, webhook, now).await? else { return Ok(None) };
     let id = RowId::new(now);
     let sql = "INSERT INTO webhook_delivery (id, webhook_id, seq, replay_of, event, payload, next_at, created_at, \
         discussion_id, discussion_event_id) SELECT $1, webhook_id, seq, id, event, payload, $2, $2, discussion_id, \
         discussion_event_id FROM webhook_delivery WHERE id = $3";
-    tx.execute(sql, values![id, now, old.id]).await?;
+    tx.execute(sql, values![id, now, old.row.id]).await?;
     wake(tx, webhook, now).await?;
     Ok(Some((id, triggers)))
 }

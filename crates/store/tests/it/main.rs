@@ -77,6 +77,7 @@ on_both!(
     watchers_are_found_by_what_is_and_was_watched,
     a_delivery_belongs_to_who_claimed_it_last,
     a_log_keeps_its_newest_lines,
+    webhooks_take_turns_and_slow_ones_leave_room,
     likes_are_counted_once_and_paged_by_what_the_reader_sees,
     numbers_of_repositories_follow_every_change,
     followers_are_rows_of_their_own,

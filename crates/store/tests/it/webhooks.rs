@@ -5,7 +5,7 @@ use std::time::Instant;
 use bastide_core::id::RowId;
 use bastide_core::{Clock, Visibility};
 use bastide_ledger::{Action, NewEvent, context};
-use bastide_store::webhooks::deliveries::{self, Claim, Ending, LEASE_SECONDS, Tried};
+use bastide_store::webhooks::deliveries::{self, Claim, Ending, LEASE_SECONDS, Shares, Tried};
 use bastide_store::webhooks::dispatch::{self, Cursor, NewDelivery, WatchersOf};
 use bastide_store::webhooks::{self, Domains, NewWebhook, Subject, Watch};
 use bastide_store::{Db, ledger};
@@ -13,6 +13,7 @@ use bastide_store::{Db, ledger};
 use crate::suite::{NOW, event, repo, user};
 
 const DAILY: i64 = 1000;
+const SHARES: Shares = Shares { owner: 4, slow: 2 };
 const BRANCH: &str = "branch.create";
 
 fn tried() -> Tried {
@@ -23,7 +24,7 @@ async fn webhook(db: &Db, owner: &crate::suite::Owner, subject: Subject) -> RowI
     let id = RowId::new(NOW);
     let domains = Domains { repos: true, discussions: false };
     let mut tx = db.write().await.unwrap();
-    let new = NewWebhook { id, url: "https://x.org/", secret: None, domains, now: NOW };
+    let new = NewWebhook { id, url: "https://x.org/", secret: None, domains, token: None, now: NOW };
     webhooks::add(&mut tx, owner, new).await.unwrap();
     let watch = Watch { subject, kind: "model", name: "ann/one".into() };
     webhooks::set_watched(&mut tx, owner, id, &[watch]).await.unwrap();
@@ -32,7 +33,7 @@ async fn webhook(db: &Db, owner: &crate::suite::Owner, subject: Subject) -> RowI
 }
 
 async fn claim(db: &Db, seconds: i64) -> Option<Claim> {
-    deliveries::claim(db, 4, NOW.plus_seconds(seconds)).await.unwrap()
+    deliveries::claim(db, SHARES, NOW.plus_seconds(seconds)).await.unwrap()
 }
 
 pub async fn a_thousand_events_that_nobody_watches_are_one_look(db: &Db) {
@@ -156,4 +157,48 @@ pub async fn a_log_keeps_its_newest_lines(db: &Db) {
     let mut read = db.read().await.unwrap();
     let log = deliveries::log(&mut read, &ann, hook, None, 10).await.unwrap().unwrap();
     assert_eq!(log.iter().map(|row| row.seq - from.seq).collect::<Vec<_>>(), [4, 3, 2]);
+}
+
+pub async fn webhooks_take_turns_and_slow_ones_leave_room(db: &Db) {
+    let (ann, bob) = (user(db, "ann").await, user(db, "bob").await);
+    let one = repo(db, &ann, "one", Visibility::Public).await;
+    let mut hooks = Vec::new();
+    for owner in [&ann, &ann, &ann, &bob] {
+        hooks.push(webhook(db, owner, Subject::Repo(one.repo_id())).await);
+    }
+    let queue = async |hooks: &[RowId], number: i64, seconds: i64| {
+        let from = dispatch::cursor(&mut db.read().await.unwrap()).await.unwrap().unwrap();
+        let event = "update repo.content";
+        let new = |hook: &RowId, n: i64| NewDelivery { webhook: *hook, seq: from.seq + n, event };
+        let found: Vec<_> = (0..number).flat_map(|n| hooks.iter().map(move |hook| new(hook, n))).collect();
+        let way = (from, Cursor { seq: from.seq + number, webhook: 0 });
+        assert!(dispatch::advance(db, way, &found, DAILY, NOW.plus_seconds(seconds)).await.unwrap());
+    };
+    let end = async |claim: &Claim, slow: bool, seconds: i64| {
+        let (tried, now) = (Tried { slow, ..tried() }, NOW.plus_seconds(seconds));
+        assert!(deliveries::finish(db, claim, Ending::Delivered(tried), None, (99, now)).await.unwrap());
+    };
+    // Three have old things to tell, the fourth something new: it is next when each had a turn.
+    queue(&hooks[..3], 2, 0).await;
+    queue(&hooks[3..], 1, 5).await;
+    let mut turns = Vec::new();
+    for turn in 0..7 {
+        let claim = claim(db, 10 + turn).await.unwrap();
+        end(&claim, claim.owner == ann.namespace().id, 10 + turn).await;
+        turns.push(claim.webhook);
+    }
+    assert_eq!(turns[3], hooks[3], "{turns:?} of {hooks:?}");
+    assert!(claim(db, 20).await.is_none());
+    // The first three were slow: two of them at a time, and the one that was not.
+    queue(&hooks[..3], 1, 20).await;
+    queue(&hooks[3..], 1, 21).await;
+    let mut running = Vec::new();
+    while let Some(claim) = claim(db, 22).await {
+        running.push(claim);
+    }
+    assert_eq!(running.len(), 3);
+    assert_eq!(running[2].webhook, hooks[3]);
+    end(&running[0], false, 23).await;
+    assert!(claim(db, 23).await.is_some(), "there is room again");
+    assert!(claim(db, 23).await.is_none());
 }

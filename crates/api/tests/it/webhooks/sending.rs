@@ -6,7 +6,7 @@ use bastide_hub::{Allowed, Secret};
 use bastide_testkit::{Shared, TestHub};
 use serde_json::{Value, json};
 
-use super::{Answer, HOOKS, Receiver, branch, hub, log, make, resolver, watch};
+use super::{Answer, HOOKS, Receiver, branch, hub, line, log, make, resolver, watch};
 
 /// A hub, a user with a model, and a webhook that watches it.
 struct Scene {
@@ -41,7 +41,9 @@ impl Scene {
     }
 
     async fn last(&self) -> Value {
-        log(&self.ann, &self.hook).await.pop().unwrap_or_default()
+        let last = log(&self.ann, &self.hook).await.pop().unwrap();
+        assert_eq!((last.get("payload"), last.get("response")), (None, None), "a list is lean");
+        line(&self.ann, &self.hook, &last).await
     }
 
     async fn disabled(&self) -> Value {
@@ -550,4 +552,75 @@ async fn the_log_has_pages_and_an_end() {
     }
     let all = scene.ann.get(&format!("{}/deliveries?limit=100000", scene.hook)).await.expect(200).json();
     assert_eq!(all.as_array().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn a_quick_target_is_sent_one_after_the_other() {
+    let scene = Scene::new().await;
+    for _ in 0..20 {
+        scene.event().await;
+    }
+    scene.hub.hub.dispatch_webhooks().await.unwrap();
+    let began = Instant::now();
+    scene.hub.hub.start().await.unwrap();
+    let mut came = 0;
+    while came < 20 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        came += scene.receiver.hits().len();
+        assert!(began.elapsed() < Duration::from_secs(5), "{came} of 20 came");
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_ends_with_the_token_that_said_where_it_sends() {
+    let scene = Scene::new().await;
+    let stolen = scene.hub.token_with("ann", "stolen", None).await;
+    let url = scene.receiver.url();
+    let (made, taken) = (
+        watch(&stolen, &url, &[("user", "ann")]).await,
+        watch(&scene.ann, "https://hooks.example.org/", &[("user", "ann")]).await,
+    );
+    stolen.post(&taken, json!({ "url": url })).await.expect(200);
+    // What says nothing new about where it sends leaves it as it was.
+    stolen.post(&scene.hook, json!({ "url": url, "domains": ["repo"] })).await.expect(200);
+    scene.ann.post(&made, json!({ "url": url, "domains": ["repo"] })).await.expect(200);
+    scene.event().await;
+    assert_eq!(scene.hub.hub.dispatch_webhooks().await.unwrap(), 3);
+    let context = scene.hub.operator();
+    let ann = scene.hub.hub.access(&context).namespace(&"ann".parse().unwrap()).await.unwrap();
+    let token = scene.hub.hub.list_tokens(&ann).await.unwrap();
+    let token = token.iter().find(|token| token.name == "stolen").unwrap().id;
+    scene.hub.hub.revoke_token(&context, &ann, token).await.unwrap();
+    assert_eq!(scene.hub.run_webhooks().await, 1, "what waited for them is not sent");
+    for (hook, disabled) in [
+        (&made, json!("the token that said where it sends was revoked")),
+        (&taken, json!("the token that said where it sends was revoked")),
+        (&scene.hook, json!(false)),
+    ] {
+        assert_eq!(scene.ann.get(hook).await.expect(200).json()["webhook"]["disabled"], disabled);
+    }
+    let told = "SELECT COUNT(*) FROM event WHERE action = 'webhook.disable' AND facts LIKE '%was revoked%'";
+    assert_eq!(scene.hub.count(told), 2);
+    scene.hub.finish().await;
+}
+
+#[tokio::test]
+async fn the_log_does_not_tell_what_may_not_be_read_any_more() {
+    let scene = Scene::new().await;
+    let bob = scene.hub.user("bob").await;
+    let hook = watch(&bob, &scene.receiver.url(), &[("model", "ann/bert")]).await;
+    scene.event().await;
+    scene.hub.run_webhooks().await;
+    let row = log(&bob, &hook).await.pop().unwrap();
+    assert_eq!(line(&bob, &hook, &row).await["payload"]["repo"]["name"], "ann/bert");
+    scene.ann.get(&format!("{hook}/deliveries/{}", row["id"].as_str().unwrap())).await.expect(404);
+    scene.ann.get(&format!("{}/deliveries/{}", scene.hook, row["id"].as_str().unwrap())).await.expect(404);
+    scene.ann.put("/api/models/ann/bert/settings", json!({ "private": true })).await.expect(200);
+    let after = line(&bob, &hook, &row).await;
+    assert_eq!((&after["state"], after.get("payload")), (&json!("delivered"), None));
+    for text in [after.to_string(), bob.get(&format!("{hook}/deliveries")).await.expect(200).text()] {
+        assert!(!text.contains("bert"), "{text}");
+    }
+    assert!(line(&scene.ann, &scene.hook, &scene.last().await).await.get("payload").is_some());
+    scene.hub.finish().await;
 }

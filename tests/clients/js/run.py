@@ -18,4 +18,4 @@ def test_the_javascript_client(server):
     written = FILE.read_text().count("\ntest(")
     passed = int(re.search(r"^# pass (\d+)", result.stdout, re.MULTILINE)[1])
     skipped = int(re.search(r"^# skipped (\d+)", result.stdout, re.MULTILINE)[1])
-    assert passed + skipped >= written >= 15
+    assert passed + skipped >= written >= 12

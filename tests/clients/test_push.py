@@ -229,6 +229,7 @@ def test_pointers_need_their_content(server, repo, work, api):
     work.git("reset", "-q", "--hard", "origin/main")
     work.commit(again=pointer)
     work.git("push", "origin", "main")
+    assert [file.filename for file in api.list_lfs_files(repo)] == ["again"], "found by what stands there"
     path = api.hf_hub_download(repo, "again")
     assert pathlib.Path(path).stat().st_size == LARGE + 5
     wrong = pointer.replace(f"size {info.size}", "size 7")
@@ -440,13 +441,44 @@ def test_what_a_pack_builds_upon_has_to_be_here(server, pusher):
     blob = oid("blob", b"abc")
     refused(server, pusher, pack, pack.commit(pack.tree(("100644", "a", blob))))
     # Objects that are named and not sent.
+    for mode, name in [("100644", "a"), ("40000", "a"), ("120000", "a"), ("100644", ".gitmodules")]:
+        pack = Pack()
+        refused(server, pusher, pack, pack.commit(pack.tree((mode, name, "2" * 40))), f"object {'2' * 40} is missing")
     pack = Pack()
-    refused(server, pusher, pack, pack.commit(pack.tree(("100644", "a", "2" * 40))))
+    refused(server, pusher, pack, pack.commit(pack.tree(("100644", ".gitattributes", "2" * 40))), "2" * 40)
     pack = Pack()
-    refused(server, pusher, pack, pack.commit("3" * 40))
+    refused(server, pusher, pack, pack.commit("3" * 40), f"object {'3' * 40} is missing")
     pack, commit = with_files(("100644", "a", b"1"), parents=("4" * 40,))
-    refused(server, pusher, pack, commit)
-    refused(server, pusher, Pack(), "5" * 40)
+    refused(server, pusher, pack, commit, f"object {'4' * 40} is missing")
+    refused(server, pusher, Pack(), "5" * 40, "does not have all that the ref needs")
+    # Deep in a folder of a commit that others stand upon.
+    pack = Pack()
+    folder = pack.tree(("40000", "b", pack.tree(("100644", "c", "6" * 40))))
+    first = pack.commit(pack.tree(("40000", "a", folder)))
+    second = pack.commit(pack.tree(("100644", "x", pack.add("blob", b"x"))), first)
+    refused(server, pusher, pack, second, f"object {'6' * 40} is missing")
+
+
+def test_objects_are_what_they_are_named_as(server, pusher):
+    for name in ["a", ".gitmodules"]:
+        pack = Pack()
+        refused(server, pusher, pack, pack.commit(pack.tree(("40000", name, pack.add("blob", b"x")))))
+        refused(server, pusher, pack, pack.commit(pack.tree(("100644", name, pack.tree(("100644", "x", pack.add("blob", b"x")))))))
+    pack, commit = with_files(("100644", "a", b"1"))
+    refused(server, pusher, pack, pack.commit(pack.tree(("40000", "a", commit))))
+    refused(server, pusher, pack, pack.commit(pack.add("blob", b"a blob")))
+    refused(server, pusher, pack, pack.commit(commit))
+    for parent in [pack.add("blob", b"no commit"), pack.tree(("100644", "a", pack.add("blob", b"1")))]:
+        refused(server, pusher, pack, pack.commit(pack.tree(("100644", "a", pack.add("blob", b"1"))), parent))
+
+
+def test_a_file_of_gits_is_looked_at_wherever_its_bytes_are(server, pusher, base):
+    bad = b'[submodule "x"]\n\tpath = x\n\turl = -u./x\n'
+    pack, commit = with_files(("100644", "harmless", bad), parents=(base,))
+    assert pusher.push(pack, (HEAD, base, commit)).lines[1] == f"ok {HEAD}"
+    # The bytes are here, and do not come again.
+    pack = Pack()
+    refused(server, pusher, pack, pack.commit(pack.tree(("100644", ".gitmodules", oid("blob", bad))), commit))
 
 
 def test_a_thin_pack_is_completed(server, pusher, base, repo):

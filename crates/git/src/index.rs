@@ -27,6 +27,8 @@ pub(crate) struct PackIndex {
 pub struct PackObjects {
     /// In order.
     ids: Vec<Oid>,
+    /// By the place of an id: where the object is in the pack.
+    offsets: Vec<u64>,
     /// By the place of an id: the place of what it is a delta against.
     bases: Vec<Option<u32>>,
 }
@@ -66,7 +68,7 @@ impl PackIndex {
     /// The objects, with what each builds upon by the pack itself.
     pub fn objects(self, pack: &File) -> Result<PackObjects, GitError> {
         let offsets = self.offsets()?;
-        let mut by_offset: Vec<(u64, u32)> = offsets.into_iter().zip(0..).collect();
+        let mut by_offset: Vec<(u64, u32)> = offsets.iter().copied().zip(0..).collect();
         by_offset.sort_unstable();
         let place = |offset: u64| {
             let found = by_offset.binary_search_by_key(&offset, |(offset, _)| *offset).ok()?;
@@ -82,7 +84,7 @@ impl PackIndex {
             };
             *bases.get_mut(*index as usize).ok_or(BAD)? = Some(found.ok_or(BAD)?);
         }
-        Ok(PackObjects { ids: self.ids, bases })
+        Ok(PackObjects { ids: self.ids, offsets, bases })
     }
 }
 
@@ -103,11 +105,34 @@ impl PackObjects {
         self.ids.is_empty()
     }
 
+    /// Where in the order of ids an object is.
+    pub(crate) fn place(&self, oid: &Oid) -> Option<u32> {
+        self.ids.binary_search(oid).ok()?.try_into().ok()
+    }
+
+    /// Where in the pack it is.
+    pub(crate) fn offset(&self, place: u32) -> Option<u64> {
+        self.offsets.get(place as usize).copied()
+    }
+
+    /// What it is a delta against.
+    pub(crate) fn base(&self, place: u32) -> Option<Oid> {
+        let base = self.bases.get(place as usize).copied().flatten()?;
+        self.ids.get(base as usize).copied()
+    }
+
     /// What an object is a delta against, what that is one against, and so on.
-    pub(crate) fn chain(&self, oid: Oid) -> impl Iterator<Item = Oid> {
-        let base = |at: &usize| self.bases.get(*at).copied().flatten().map(|base| base as usize);
-        let first = self.ids.binary_search(&oid).ok().and_then(|at| base(&at));
-        std::iter::successors(first, base).filter_map(|at| self.ids.get(at).copied())
+    pub(crate) fn chain(&self, oid: &Oid) -> impl Iterator<Item = Oid> {
+        self.below(self.place(oid)).skip(1).filter_map(|at| self.ids.get(at as usize).copied())
+    }
+
+    /// The end of that: the place of what is a delta against nothing.
+    pub(crate) fn ground(&self, place: u32) -> Option<u32> {
+        self.below(Some(place)).last()
+    }
+
+    fn below(&self, place: Option<u32>) -> impl Iterator<Item = u32> {
+        std::iter::successors(place, |at| self.bases.get(*at as usize).copied().flatten())
     }
 
     /// How many deltas the longest chain of the pack has.
@@ -223,12 +248,16 @@ mod tests {
     #[test]
     fn a_chain_is_followed_from_the_object_to_its_ground() {
         let id = |byte| Oid::from_bytes([byte; 20]);
-        let pack = PackObjects { ids: vec![id(1), id(2), id(3)], bases: vec![Some(2), None, Some(1)] };
-        let chain = |byte| pack.chain(id(byte)).collect::<Vec<_>>();
+        let bases = vec![Some(2), None, Some(1)];
+        let pack = PackObjects { ids: vec![id(1), id(2), id(3)], offsets: vec![12, 13, 14], bases };
+        let chain = |byte| pack.chain(&id(byte)).collect::<Vec<_>>();
         assert_eq!(chain(1), [id(3), id(2)]);
         assert_eq!(chain(3), [id(2)]);
         assert!(chain(2).is_empty() && chain(4).is_empty());
         assert!(pack.contains(&id(3)) && !pack.contains(&id(4)));
+        assert_eq!((pack.place(&id(3)), pack.place(&id(4))), (Some(2), None));
+        assert_eq!((pack.ground(0), pack.ground(1), pack.base(2)), (Some(1), Some(1), Some(id(2))));
+        assert_eq!((pack.offset(2), pack.offset(3)), (Some(14), None));
         assert_eq!(pack.deepest_chain().unwrap(), 2);
     }
 

@@ -35,7 +35,7 @@ pub use diff::{
 };
 pub use edit::{Change, Edit, Edited, Op, edit_tree};
 pub use merge::merge_packs;
-pub use novelty::{Flaw, Inspector, NewFile, Novelty};
+pub use novelty::{Flaw, Inspector, NewFile, Novelties, Novelty};
 pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};
 pub use pack::{NewPack, PackWriter};
 pub use process::{Pipes, Running, Version, git_version};

@@ -25,6 +25,8 @@ const BIG_FILE_BYTES: &str = "core.bigFileThreshold=12m";
 /// Deltas upon deltas that are kept as they come: what git itself makes at most by its defaults, old and new. Longer
 /// chains cost every reader.
 const MAX_CHAIN: u32 = 250;
+/// Largest pack that is written to disk before anybody knows whether it is kept.
+const WRITE_AHEAD_BYTES: u64 = 64 * 1024 * 1024;
 /// Packs of its own, with some room.
 const OWN_SLOTS: usize = 8;
 
@@ -48,6 +50,26 @@ pub struct Received {
     pub deepest_chain: u32,
 }
 
+impl Received {
+    /// Deltas that an object is made of.
+    pub fn chain_length(&self, oid: &Oid) -> usize {
+        self.objects.chain(oid).count()
+    }
+
+    pub(crate) fn pack(&self) -> &Path {
+        &self.pack
+    }
+
+    /// Has the pack written to disk, where it is not large: so it is there when it is to be kept. Nothing depends on it.
+    pub fn write_ahead(&self) {
+        if self.bytes <= WRITE_AHEAD_BYTES
+            && let Ok(pack) = std::fs::File::open(&self.pack)
+        {
+            let _ = pack.sync_data();
+        }
+    }
+}
+
 impl Quarantine {
     /// A quarantine beside the repository `copy`, in the folder `scratch`.
     pub fn new(scratch: &Path, copy: &Repo) -> Result<Self, GitError> {
@@ -68,7 +90,8 @@ impl Quarantine {
         let mut command = self.limited();
         command
             .args(["-c", BIG_FILE_BYTES, "-c", "pack.threads=2", "-c", "pack.writeReverseIndex=false"])
-            .args(["index-pack", "--stdin", "--fix-thin", "--strict"])
+            // That what objects name is here is for the judge to see, of those that are kept.
+            .args(["index-pack", "--stdin", "--fix-thin", "--fsck-objects"])
             .arg(format!("--max-input-size={max_bytes}"))
             .stdin(Stdio::piped());
         command

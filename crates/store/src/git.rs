@@ -1,6 +1,6 @@
 //! What git is made of, as rows: packs, commits and the paths that each commit changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bastide_core::{NamespaceId, Oid, RepoId, Timestamp};
 
@@ -168,7 +168,12 @@ pub struct NewCommit<'a> {
     pub row: CommitRow<'a>,
     pub generation: i64,
     pub changes: Vec<ChangeRow<'a>>,
+    /// Those of its objects that are pointers.
+    pub pointers: &'a HashSet<Oid>,
 }
+
+/// Changed paths that are given to the database at once.
+const CHANGES_AT_ONCE: usize = 8192;
 
 /// Adds many commits with their changed paths. One that is here already stays as it is.
 pub async fn add_commits<L: Includes<Propose>>(
@@ -187,15 +192,20 @@ pub async fn add_commits<L: Includes<Propose>>(
         message)";
     let tail = "ON CONFLICT (repo_id, commit_id) DO NOTHING";
     tx.insert_rows((head, tail), commits.iter().map(row).collect()).await?;
-    let change = |commit: &NewCommit<'_>, change: &ChangeRow<'_>| {
-        values![repo, change.path, commit.generation, commit.row.id, change.object].to_vec()
+    let row = |(change, commit): &(&ChangeRow<'_>, &NewCommit<'_>)| {
+        let may_point = change.object.is_some_and(|object| commit.pointers.contains(&object));
+        values![repo, change.path, commit.generation, commit.row.id, change.object, i64::from(may_point)]
+            .to_vec()
     };
-    let head = "INSERT INTO git_change (repo_id, path, generation, commit_id, object_id)";
+    let head = "INSERT INTO git_change (repo_id, path, generation, commit_id, object_id, may_point)";
     let tail = "ON CONFLICT (repo_id, path, generation, commit_id) DO NOTHING";
-    // Some commits at a time, so that their rows are not all in memory twice.
-    for part in commits.chunks(256) {
-        let rows = part.iter().flat_map(|commit| commit.changes.iter().map(move |row| change(commit, row)));
-        tx.insert_rows((head, tail), rows.collect()).await?;
+    // In the order of the key, and so many at a time that they are not all in memory twice.
+    let of = |commit| move |change| (change, commit);
+    let mut changes: Vec<(&ChangeRow<'_>, &NewCommit<'_>)> =
+        commits.iter().flat_map(|commit| commit.changes.iter().map(of(commit))).collect();
+    changes.sort_unstable_by_key(|(change, commit)| (change.path, commit.generation));
+    for part in changes.chunks(CHANGES_AT_ONCE) {
+        tx.insert_rows((head, tail), part.iter().map(row).collect()).await?;
     }
     Ok(())
 }
@@ -262,7 +272,7 @@ pub async fn changes_of<L: Includes<See>>(
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
-/// Those of some objects that a commit has put somewhere which is none of `besides`. Looks at all that the
+/// Those of some pointers that a commit has put somewhere which is none of `besides`. Looks at all that the
 /// repository's commits have changed.
 pub async fn objects_elsewhere<L: Includes<See>>(
     read: &mut Reader,
@@ -274,7 +284,8 @@ pub async fn objects_elsewhere<L: Includes<See>>(
         (from..from + count).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ")
     };
     let sql = format!(
-        "SELECT DISTINCT object_id FROM git_change WHERE repo_id = $1 AND object_id IN ({}) AND commit_id NOT IN ({})",
+        "SELECT DISTINCT object_id FROM git_change WHERE repo_id = $1 AND object_id IN ({}) AND may_point = 1 \
+        AND commit_id NOT IN ({})",
         places(2, objects.len()),
         places(2 + objects.len(), besides.len())
     );
@@ -346,7 +357,7 @@ pub async fn copy_history<L: Includes<See>>(
 ) -> Result<(), StoreError> {
     for (table, columns) in [
         ("git_commit", "commit_id, tree, parents, generation, time, author, author_id, title, message"),
-        ("git_change", "path, generation, commit_id, object_id"),
+        ("git_change", "path, generation, commit_id, object_id, may_point"),
         ("git_pack", "name, pack_key, index_key, objects, bytes, created_at"),
         ("git_ref", "name, target, commit_id, updated_at"),
     ] {

@@ -203,7 +203,7 @@ mod tests {
             };
             assert_eq!(steps.iter().filter(key).count(), pairs, "{steps:?}");
             let others =
-                |step: &&String| step.contains("SCAN git_change") || step.contains("git_change_by_object");
+                |step: &&String| step.contains("SCAN git_change") || step.contains("git_change_by_pointer");
             assert_eq!(steps.iter().find(others), None, "{steps:?}");
         }
     }

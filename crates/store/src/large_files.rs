@@ -41,14 +41,16 @@ pub async fn list<L: Includes<Read>>(
     read.all(sql, values![access.repo_id(), after, limit]).await?.iter().map(content).collect()
 }
 
-/// A path at which an object stands or stood: the last that is known.
+const PATH_OF: &str = "SELECT path FROM git_change WHERE repo_id = $1 AND object_id = $2 AND may_point = 1 \
+    ORDER BY generation DESC, path LIMIT 1";
+
+/// A path at which a pointer stands or stood: the last that is known.
 pub async fn path_of<L: Includes<Read>>(
     read: &mut Reader,
     access: &Access<L>,
-    object: Oid,
+    pointer: Oid,
 ) -> Result<Option<String>, StoreError> {
-    let sql = "SELECT path FROM git_change WHERE repo_id = $1 AND object_id = $2 ORDER BY generation DESC, path LIMIT 1";
-    read.one(sql, values![access.repo_id(), object]).await?.map(|row| row.get(0)).transpose()
+    read.one(PATH_OF, values![access.repo_id(), pointer]).await?.map(|row| row.get(0)).transpose()
 }
 
 /// How many commits and changed paths a repository has.
@@ -130,4 +132,22 @@ pub async fn copy_deleted<L: Includes<Read>>(
         SELECT $1, sha256, size, deleted_at FROM deleted_content WHERE repo_id = $2";
     tx.execute(sql, values![to.repo_id(), from.repo_id()]).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Db;
+
+    #[tokio::test]
+    async fn pointers_are_found_by_an_index_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+        let params = values![bastide_core::RepoId::from_i64(1), Oid::from_bytes([1; 20])];
+        let plan = format!("EXPLAIN QUERY PLAN {PATH_OF}");
+        let rows = db.read().await.unwrap().all(&plan, params).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| row.get(3).unwrap()).collect();
+        let key = "SEARCH git_change USING INDEX git_change_by_pointer (repo_id=? AND object_id=?)";
+        assert_eq!(steps.first().map(String::as_str), Some(key), "{steps:?}");
+    }
 }

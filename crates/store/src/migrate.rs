@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0007_history.sql"),
     include_str!("../migrations/0008_mending.sql"),
     include_str!("../migrations/0009_webhook_credential.sql"),
+    include_str!("../migrations/0015_changes.sql"),
 ];
 
 const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {id}, checksum TEXT NOT NULL)";

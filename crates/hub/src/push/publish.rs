@@ -443,7 +443,12 @@ async fn add_rows(
             title: new.commit.title(),
             message: &new.commit.message,
         };
-        Some(git::NewCommit { row, generation: new.generation, changes: changes.collect() })
+        Some(git::NewCommit {
+            row,
+            generation: new.generation,
+            changes: changes.collect(),
+            pointers: &new.pointers,
+        })
     };
     let rows: Vec<git::NewCommit<'_>> = commits.iter().filter_map(row).collect();
     Ok(git::add_commits(tx, access, &rows).await?)

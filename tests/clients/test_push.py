@@ -12,6 +12,7 @@ import subprocess
 import time
 import urllib.request
 
+import huggingface_hub as hub
 import pytest
 
 import packs
@@ -416,7 +417,7 @@ def test_letters_that_are_not_utf8_break_nothing(server, pusher, repo):
     answer = pusher.push(pack, ("refs/heads/latin", NONE, commit))
     assert answer.lines == ["unpack ok", "ok refs/heads/latin"], answer
     found = ask(server, f"/api/models/{repo}/commits/latin")
-    assert found[0]["authors"][0]["user"] == "J\ufffdrg"
+    assert found[0]["authors"] == [{"user": "J\ufffdrg (unverified)", "name": "J\ufffdrg"}]
 
 
 def test_broken_packs(server, pusher):
@@ -743,6 +744,67 @@ def test_pull_requests_of_others_and_none(server, repo, pull, tmp_path, bob, api
     api.change_discussion_status(repo, int(pull.ref.rsplit("/", 1)[1]), "open")
     pull.commit(big=b"0" * (LARGE + 1))
     assert "big has 10485761 bytes" in pull.fails("push", "origin", f"HEAD:{pull.ref}")
+
+
+# Whose a commit is --------------------------------------------------------------------------------
+
+NOREPLY = "users.noreply.bastide.invalid"
+
+
+def authors(server, repo, revision="main"):
+    return [commit["authors"][0]["user"] for commit in ask(server, f"/api/models/{repo}/commits/{revision}")]
+
+
+def test_only_the_credential_that_brings_a_commit_proves_its_author(server, repo, api, bob, work):
+    def commit(author: str) -> str:
+        work.commit(f_dot_txt=author)
+        work.git("commit", "-q", "--amend", "--author", author, "-m", author)
+        return work.git("rev-parse", "HEAD")
+
+    work.commit(README_dot_md="# A model\n")
+    # Ann is the one who pushes, whatever the committer is called.
+    own = [commit("Ann <ann@example.org>"), commit(f"whoever <ANN@{NOREPLY}>")]
+    forged = [commit(author) for author in (f"bob <bob@{NOREPLY}>", "bob <bob@example.org>", "ann <a@x.org>",
+                                            "bob\u202e\u200b <b@x.org>", f"bob{' ' * 200}b <b@x.org>")]
+    work.git("push", "-f", "origin", "main")
+    names = ["bob (unverified)", "bob (unverified)", "ann (unverified)", "bob (unverified)", "bob b (unverified)"]
+    assert authors(server, repo) == [*reversed(names), "ann", "ann", "ann"]
+    listed = [commit.authors for commit in api.list_repo_commits(repo)]
+    assert listed == [[name] for name in [*reversed(names), "ann", "ann", "ann"]]
+    detail = ask(server, f"/api/models/{repo}/commit/{forged[0]}")
+    assert detail["authors"] == [{"user": "bob (unverified)", "name": "bob"}]
+    assert detail["pushedBy"]["user"] == "ann" and detail["pushedBy"]["_id"]
+    shown = ask(server, f"/api/models/{repo}/commit/{own[1]}")["authors"]
+    assert shown == [{"user": "ann", "_id": detail["pushedBy"]["_id"]}]
+    blame = ask(server, f"/api/models/{repo}/blame/{forged[0]}/f.txt")
+    assert [commit["authors"][0]["user"] for commit in blame["commits"].values()] == ["bob (unverified)"]
+    # What bob really does is bob's, and a copy that ann pushes of it elsewhere is not.
+    bob.create_commit(repo, [hub.CommitOperationAdd("b.txt", b"b")], commit_message="bob's", create_pr=True)
+    assert authors(server, repo, "refs%2Fpr%2F1")[0] == "bob"
+    work.git("fetch", "-q", "origin", "refs/pr/1")
+    other = f"{repo}-copy"
+    api.create_repo(other)
+    work.git("push", "-f", work.url.replace(repo, other), "FETCH_HEAD:refs/heads/main")
+    assert authors(server, other)[0] == "bob (unverified)"
+    # In the repository where he has proved it, it stays his.
+    work.git("push", "origin", "FETCH_HEAD:refs/heads/main")
+    assert authors(server, repo)[0] == "bob"
+
+
+def test_a_forged_author_is_no_co_author_of_a_squash(server, repo, api, pull):
+    pull.git("config", "user.email", "bob@example.org")
+    pull.commit(own="1", message="own")
+    pull.git("config", "user.name", "ann")
+    for number, address in enumerate((f"ann@{NOREPLY}", f"Ann@{NOREPLY}.", "ann@example.org")):
+        pull.git("config", "user.email", address)
+        pull.commit(**{f"forged{number}": "1"})
+    pull.git("push", "origin", f"HEAD:{pull.ref}")
+    number = int(pull.ref.rsplit("/", 1)[1])
+    api.change_discussion_status(repo, number, "open")
+    ask(server, f"/api/models/{repo}/discussions/{number}/merge", method="POST", body={"squash": True})
+    message = ask(server, f"/api/models/{repo}/commits/main")[0]["message"]
+    named = [line for line in message.splitlines() if line.startswith("Co-authored-by")]
+    assert named == [f"Co-authored-by: bob <bob@{NOREPLY}>", "Co-authored-by: ann (unverified) <ann@example.org>"]
 
 
 # What a tag has brought before -------------------------------------------------------------------

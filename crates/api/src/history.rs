@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{Answer, X_REPO_COMMIT, header_text, no_such_route};
 use crate::extract::{Caller, JsonBody, Query, RepoRoute};
-use crate::refs::{commit_json, page_link};
+use crate::refs::{commit_json, page_link, user_json};
 use crate::routes::Routes;
 
 /// Files of a page of a commit when nobody says, and at most.
@@ -136,6 +136,7 @@ async fn commit(
 fn detail_json(detail: &CommitDetail, page: &DiffPage, hunks: bool) -> Value {
     let mut value = commit_json(&detail.item, false);
     if let Some(value) = value.as_object_mut() {
+        value.extend(detail.item.pusher.as_ref().map(|user| ("pushedBy".to_owned(), user_json(user))));
         value.insert("parents".into(), json!(detail.parents));
         value.insert("filesCount".into(), json!(page.total));
         value.insert("filesComplete".into(), json!(page.complete));

@@ -5,6 +5,7 @@ use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use bastide_core::RefName;
 use bastide_hub::access::{See, Write};
+use bastide_hub::authors::{Author, User};
 use bastide_hub::history::{BranchStart, CommitItem};
 use bastide_hub::{Hub, Problem, Ref};
 use http::{HeaderName, Method, Uri, header};
@@ -159,13 +160,25 @@ pub fn page_link(base: &str, uri: &Uri, query: &Query, page: u64) -> http::Heade
     header_text(&format!("<{base}{}?{query}>; rel=\"next\"", uri.path()))
 }
 
+/// Clients read `user` of everybody. A user of this hub has an `_id`; who has none is called as no user can be.
+fn author_json(author: &Author) -> Value {
+    match author {
+        Author::User(user) => user_json(user),
+        Author::Unverified(name) => json!({ "user": author.label(), "name": name }),
+    }
+}
+
+pub fn user_json(user: &User) -> Value {
+    json!({ "_id": user.id, "user": user.name })
+}
+
 pub fn commit_json(item: &CommitItem, formatted: bool) -> Value {
     let mut value = json!({
         "id": item.id,
         "title": item.title,
         "message": item.message,
         "date": item.time,
-        "authors": [{ "user": item.author }],
+        "authors": [author_json(&item.author)],
     });
     if let (true, Some(value)) = (formatted, value.as_object_mut()) {
         let html = json!({ "title": escape(&item.title), "message": escape(&item.message) });

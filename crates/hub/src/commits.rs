@@ -2,7 +2,7 @@
 //! transaction, the branch moves, the rows are written and the event is recorded.
 
 use bastide_core::limits::{MAX_COMMIT_OPERATIONS, MAX_COMMIT_TITLE};
-use bastide_core::{Actor, EntryPath, Oid, RefName, Sha256, Timestamp};
+use bastide_core::{EntryPath, Oid, RefName, Sha256, Timestamp};
 use bastide_git::{
     Edit, Edited, GitError, Mode, NewCommit, Op, PackWriter, Person, Pointer, Repo, edit_tree,
 };
@@ -16,6 +16,7 @@ use bastide_store::{repos, xet};
 use bytes::Bytes;
 
 use crate::access::{Access, Includes, Level, Propose, Read, See, Write};
+use crate::authors::author;
 use crate::metadata::Metadata;
 use crate::rules::{self, lines};
 use crate::uploads::Uploader;
@@ -364,6 +365,7 @@ impl Hub {
             time: now,
             author: &prepared.author.name,
             author_id: context.user_id(),
+            pusher_id: None,
             title: &prepared.title,
             message: &prepared.message,
         };
@@ -460,16 +462,6 @@ pub(crate) fn check_header(header: &CommitHeader) -> Result<(), Problem> {
 pub(crate) fn message(header: &CommitHeader) -> String {
     let (title, description) = (header.title.trim(), lines(header.description.trim()));
     if description.is_empty() { format!("{title}\n") } else { format!("{title}\n\n{description}\n") }
-}
-
-/// Who a commit says it is from. Addresses stay private.
-pub(crate) fn author(context: &Context) -> Person {
-    let name = match context.actor() {
-        Actor::User { name, .. } => name.to_string(),
-        Actor::System(_) | Actor::Operator | Actor::Anonymous => "bastide".to_owned(),
-    };
-    let email = format!("{}@users.noreply.bastide.invalid", name.to_ascii_lowercase());
-    Person { name, email }
 }
 
 /// What a commit does to the tree, in order, and which of its files are large.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bastide_core::{EntryPath, Oid};
 use bastide_git::{Blame, GitError, Repo};
-use bastide_store::git;
+use bastide_store::git::{self, Makers};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub use bastide_git::{
@@ -15,6 +15,7 @@ pub use bastide_git::{
 };
 
 use crate::access::{Access, Includes, Read, See, Seen};
+use crate::authors::Author;
 use crate::history::CommitItem;
 use crate::{Hub, Problem};
 
@@ -263,17 +264,19 @@ impl Hub {
         Ok(lines.collect())
     }
 
-    /// Gives commits of this hub's users their names of today.
+    /// Says who made commits, where this hub knows: its users, by their names of today.
     pub(crate) async fn name_authors<L: Includes<See>>(
         &self,
         access: &Access<L>,
         items: &mut [CommitItem],
     ) -> Result<(), Problem> {
         let ids: Vec<Oid> = items.iter().map(|item| item.id).collect();
-        let users = git::authors(&mut self.db.read().await?, access, &ids).await?;
+        let mut makers = git::makers(&mut self.db.read().await?, access, &ids).await?;
         for item in items {
-            if let Some(user) = users.get(&item.id) {
-                user.clone_into(&mut item.author);
+            let Some(Makers { author, pusher }) = makers.remove(&item.id) else { continue };
+            item.pusher = pusher;
+            if let Some(user) = author {
+                item.author = Author::User(user);
             }
         }
         Ok(())

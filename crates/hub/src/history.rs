@@ -10,7 +10,7 @@ use bastide_store::refs::{self, Ref, Target};
 use bastide_store::{WriteTx, repos};
 
 use crate::access::{Access, Includes, See, Write};
-use crate::commits::author;
+use crate::authors::{Author, User, author};
 use crate::ref_rules::{Move, RefRules};
 use crate::rules::{check_text, lines};
 use crate::{Hub, Problem};
@@ -25,8 +25,9 @@ pub struct CommitItem {
     pub title: String,
     pub message: String,
     pub time: Timestamp,
-    /// The hub's user, else the name that the commit gives.
-    pub author: String,
+    pub author: Author,
+    /// Who pushed it, where it was pushed.
+    pub pusher: Option<User>,
 }
 
 impl CommitItem {
@@ -36,7 +37,8 @@ impl CommitItem {
             title: commit.title().to_owned(),
             message: body(&commit.message).to_owned(),
             time: commit.time,
-            author: commit.author.name.clone(),
+            author: Author::unverified(&commit.author),
+            pusher: None,
         }
     }
 }
@@ -313,6 +315,7 @@ impl Hub {
             time: context.now(),
             author: &root.author,
             author_id: context.user_id(),
+            pusher_id: None,
             title: root.message.lines().next().unwrap_or_default(),
             message: &root.message,
         };

@@ -8,6 +8,7 @@ pub mod access;
 pub mod accounts;
 mod ancestry;
 pub mod auth;
+pub mod authors;
 pub mod claim;
 pub mod collections;
 mod commit_count;

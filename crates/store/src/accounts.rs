@@ -75,6 +75,12 @@ pub async fn account_of<L: Includes<Read>>(
     read.one(&sql, values![access.namespace().id]).await?.map(|row| account(&row)).transpose()
 }
 
+/// The address of an account, for what its own credential is to prove. It is shown to nobody else.
+pub async fn email_of(read: &mut Reader, user: NamespaceId) -> Result<Option<String>, StoreError> {
+    let row = read.one("SELECT email FROM namespace WHERE id = $1", values![user]).await?;
+    row.map_or(Ok(None), |row| row.get(0))
+}
+
 /// A membership, seen from the user's side.
 #[derive(Debug, Clone)]
 pub struct Membership {

@@ -5,6 +5,7 @@
 
 mod changes;
 mod check;
+mod commits;
 mod events;
 mod limits;
 mod list;
@@ -13,6 +14,11 @@ pub use changes::{
     Merged, remove, set_locked, set_merged, set_pinned, set_ref_deleted, set_status, set_title,
 };
 pub use check::faults;
+pub(crate) use commits::see_base;
+pub use commits::{
+    CommitEvent, PullCommits, Reached, any_open_pull, commit_events, open_for, pull_commits,
+    set_commit_event, set_pull_commits,
+};
 pub use events::{
     Comment, CommentVersion, EventRow, NewDiscussionEvent, NewVersion, Participant, add_comment, add_event,
     add_version, event, events, hide, note_participants, users_named,

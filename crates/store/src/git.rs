@@ -89,7 +89,10 @@ pub struct CommitRow<'a> {
     pub parents: &'a [Oid],
     pub time: Timestamp,
     pub author: &'a str,
+    /// The user of this hub who has proved to be the author.
     pub author_id: Option<NamespaceId>,
+    /// Who pushed it. None for what this hub has written itself.
+    pub pusher_id: Option<NamespaceId>,
     pub title: &'a str,
     pub message: &'a str,
 }
@@ -112,7 +115,7 @@ pub async fn add_commit<L: Includes<Propose>>(
     let generation = next_generation(tx, repo, commit.parents).await?;
     let parents: Vec<u8> = commit.parents.iter().flat_map(|parent| *parent.as_bytes()).collect();
     let sql = "INSERT INTO git_commit (repo_id, commit_id, tree, parents, generation, time, author, author_id, title, \
-        message) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (repo_id, commit_id) DO NOTHING";
+        message, pusher_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (repo_id, commit_id) DO NOTHING";
     let params = values![
         repo,
         commit.id,
@@ -123,7 +126,8 @@ pub async fn add_commit<L: Includes<Propose>>(
         commit.author,
         commit.author_id,
         commit.title,
-        commit.message
+        commit.message,
+        commit.pusher_id
     ];
     tx.execute(sql, params).await?;
     for change in changes {
@@ -146,7 +150,8 @@ pub async fn renew_commit<L: Includes<Write>>(
     let repo = access.repo_id();
     let parents: Vec<u8> = parents.iter().flat_map(|parent| *parent.as_bytes()).collect();
     let sql = "INSERT INTO git_commit (repo_id, commit_id, tree, parents, generation, time, author, author_id, title, \
-        message) SELECT repo_id, $3, $4, $5, generation, time, author, author_id, title, message FROM git_commit \
+        message, pusher_id) SELECT repo_id, $3, $4, $5, generation, time, author, author_id, title, message, pusher_id \
+        FROM git_commit \
         WHERE repo_id = $1 AND commit_id = $2 \
         ON CONFLICT (repo_id, commit_id) DO UPDATE SET unused_since = NULL";
     tx.execute(sql, values![repo, old, new, tree, parents]).await?;
@@ -183,13 +188,16 @@ pub async fn add_commits<L: Includes<Propose>>(
 ) -> Result<(), StoreError> {
     let repo = access.repo_id();
     let row = |commit: &NewCommit<'_>| {
-        let CommitRow { id, tree, parents, time, author, author_id, title, message } = &commit.row;
+        let CommitRow { id, tree, parents, time, author, author_id, pusher_id, title, message } = &commit.row;
         let parents: Vec<u8> = parents.iter().flat_map(|parent| *parent.as_bytes()).collect();
         let generation = commit.generation;
-        values![repo, *id, *tree, parents, generation, *time, *author, *author_id, *title, *message].to_vec()
+        values![
+            repo, *id, *tree, parents, generation, *time, *author, *author_id, *title, *message, *pusher_id
+        ]
+        .to_vec()
     };
     let head = "INSERT INTO git_commit (repo_id, commit_id, tree, parents, generation, time, author, author_id, title, \
-        message)";
+        message, pusher_id)";
     let tail = "ON CONFLICT (repo_id, commit_id) DO NOTHING";
     tx.insert_rows((head, tail), commits.iter().map(row).collect()).await?;
     let row = |(change, commit): &(&ChangeRow<'_>, &NewCommit<'_>)| {
@@ -297,23 +305,43 @@ pub async fn objects_elsewhere<L: Includes<See>>(
 /// Ids that one statement asks for.
 const BATCH: usize = 200;
 
-/// The names of the hub's users among the authors of commits.
-pub async fn authors<L: Includes<See>>(
+/// A user of this hub, by the name of today.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub id: NamespaceId,
+    pub name: String,
+}
+
+/// Whom this hub knows of those who made a commit.
+#[derive(Debug, Clone, Default)]
+pub struct Makers {
+    /// Who has proved to be its author.
+    pub author: Option<User>,
+    pub pusher: Option<User>,
+}
+
+/// The hub's users among the makers of commits.
+pub async fn makers<L: Includes<See>>(
     read: &mut Reader,
     access: &Access<L>,
     commits: &[Oid],
-) -> Result<HashMap<Oid, String>, StoreError> {
+) -> Result<HashMap<Oid, Makers>, StoreError> {
+    let user = |row: &Row, at: usize| -> Result<Option<User>, StoreError> {
+        let (id, name): (Option<NamespaceId>, Option<String>) = (row.get(at)?, row.get(at + 1)?);
+        Ok(id.zip(name).map(|(id, name)| User { id, name }))
+    };
     let mut found = HashMap::new();
     for batch in commits.chunks(BATCH) {
         let sql = format!(
-            "SELECT m.commit_id, n.name FROM git_commit m JOIN namespace n ON n.id = m.author_id \
+            "SELECT m.commit_id, n.id, n.name, p.id, p.name FROM git_commit m \
+             LEFT JOIN namespace n ON n.id = m.author_id LEFT JOIN namespace p ON p.id = m.pusher_id \
              WHERE m.repo_id = $1 AND m.commit_id IN ({})",
             places(2, batch.len())
         );
         let params: Vec<Value> =
             std::iter::once(access.repo_id().into()).chain(batch.iter().map(|id| (*id).into())).collect();
         for row in read.all(&sql, &params).await? {
-            found.insert(row.get(0)?, row.get(1)?);
+            found.insert(row.get(0)?, Makers { author: user(&row, 1)?, pusher: user(&row, 3)? });
         }
     }
     Ok(found)
@@ -356,7 +384,10 @@ pub async fn copy_history<L: Includes<See>>(
     to: &Access<Write>,
 ) -> Result<(), StoreError> {
     for (table, columns) in [
-        ("git_commit", "commit_id, tree, parents, generation, time, author, author_id, title, message"),
+        (
+            "git_commit",
+            "commit_id, tree, parents, generation, time, author, author_id, title, message, pusher_id",
+        ),
         ("git_change", "path, generation, commit_id, object_id, may_point"),
         ("git_pack", "name, pack_key, index_key, objects, bytes, created_at"),
         ("git_ref", "name, target, commit_id, updated_at"),

@@ -160,7 +160,8 @@ async fn a_commit_is_shown_with_its_files() {
 
     let reply = ann.get(&format!("{API}/commit/main?diff=1")).await.expect(200).json();
     assert_eq!((reply["title"].as_str(), reply["message"].as_str()), (Some("everything"), Some("and why")));
-    assert_eq!(reply["authors"], json!([{ "user": "ann" }]));
+    assert_eq!(reply["authors"][0]["user"], "ann");
+    assert!(reply["authors"][0]["_id"].is_string() && reply.get("pushedBy").is_none(), "{reply}");
     assert_eq!(reply["parents"], json!([first]));
     let files = reply["files"].as_array().unwrap();
     let of = |path: &str| files.iter().find(|file| file["path"] == path).unwrap();
@@ -210,10 +211,10 @@ async fn authors_are_users_by_the_name_they_have_now() {
     let users: Vec<_> =
         rows.as_array().unwrap().iter().map(|row| row["authors"][0]["user"].as_str().unwrap()).collect();
     assert_eq!(users[..2], ["robert", "ann"]);
-    // Of somebody who is not known here, the commit's own words.
+    // Of somebody who is not known here, the commit's own words, which nobody takes for a user's name.
     hub.tamper("UPDATE git_commit SET author_id = NULL");
     let rows = ann.get("/api/models/lab/m/commits/main").await.expect(200).json();
-    assert_eq!(rows[0]["authors"][0]["user"], "bob");
+    assert_eq!(rows[0]["authors"], json!([{ "user": "bob (unverified)", "name": "bob" }]));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use bastide_git::{
 };
 use bastide_ledger::{Action, Context, NewEvent};
 use bastide_store::discussions::{self, Discussion, Merged};
-use bastide_store::git::{self, ChangeRow, CommitRow, Pack};
+use bastide_store::git::{self, ChangeRow, CommitRow, Makers, Pack};
 use bastide_store::refs::{self, Target};
 use bastide_store::{Reader, proposals, repos, xet};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::pull_of;
 use crate::access::{Access, Propose, Write};
-use crate::commits::author;
+use crate::authors::{author, co_author};
 use crate::discussions::{add_event, comment_text, discussion_event};
 use crate::metadata::Metadata;
 use crate::repos::repo_event;
@@ -206,11 +206,20 @@ impl Hub {
         let touched = edits.iter().map(|edit| edit.path.clone()).collect();
         let repo = self.materialise(access).await?;
         let (author, now, scratch) = (author(context), context.now(), self.scratch()?);
+        let (ours, theirs) = (sides.ours, sides.theirs);
+        let ahead =
+            self.objects_blocking(access, move |repo| commits_ahead(repo, ours, theirs, NAMED_COMMITS));
+        let commits = ahead.await?;
+        let makers = if squash {
+            git::makers(&mut self.db.read().await?, access, &commits).await?
+        } else {
+            HashMap::new()
+        };
         let work = {
             let repo = repo.clone();
             move || {
-                let commits = commits_ahead(&repo, sides.ours, sides.theirs, NAMED_COMMITS)?;
-                let message = message(&repo, &sides, &commits, squash)?;
+                let makers = squash.then_some(&makers);
+                let message = message(&repo, &sides, &commits, makers)?;
                 let plan = Plan { edits, files, author, now, message, squash };
                 let written = plan.write(&repo, &sides, &scratch)?;
                 Ok::<_, Problem>((sides, written))
@@ -310,6 +319,7 @@ async fn add_rows(
         time: context.now(),
         author: &written.author.name,
         author_id: context.user_id(),
+        pusher_id: None,
         title: written.message.lines().next().unwrap_or_default(),
         message: &written.message,
     };
@@ -409,24 +419,26 @@ impl Plan {
     }
 }
 
-/// What the commit is called: the title of the pull request, what was in it, and whose it was when its own commits
-/// are not kept.
-fn message(repo: &Repo, sides: &Sides, commits: &[Oid], squash: bool) -> Result<String, GitError> {
+/// What the commit is called: the title of the pull request, what was in it, and, with `makers`, whose it was: its own
+/// commits are not kept then.
+fn message(
+    repo: &Repo,
+    sides: &Sides,
+    commits: &[Oid],
+    makers: Option<&HashMap<Oid, Makers>>,
+) -> Result<String, GitError> {
     let mut text = format!("{} (#{})\n", sides.pull.title, sides.pull.num);
     let mut authors: Vec<Person> = Vec::new();
     for (at, id) in commits.iter().rev().enumerate() {
         let commit = repo.commit(*id)?;
         text.push_str(if at == 0 { "\n" } else { "" });
         text.push_str(&format!("- {} ({id})\n", commit.title()));
-        if !authors.contains(&commit.author) {
-            authors.push(commit.author.clone());
-        }
+        let author = makers.and_then(|makers| co_author(&commit.author, makers.get(id)));
+        authors.extend(author.filter(|author| !authors.contains(author)));
     }
-    if squash {
-        for (at, Person { name, email }) in authors.iter().enumerate() {
-            text.push_str(if at == 0 { "\n" } else { "" });
-            text.push_str(&format!("Co-authored-by: {name} <{email}>\n"));
-        }
+    for (at, Person { name, email }) in authors.iter().enumerate() {
+        text.push_str(if at == 0 { "\n" } else { "" });
+        text.push_str(&format!("Co-authored-by: {name} <{email}>\n"));
     }
     Ok(text)
 }

@@ -9,7 +9,7 @@ use bastide_store::refs::{self, Target};
 
 use super::{PullCommit, SHARE_LIMIT as LIMIT, note_commit, unrelated};
 use crate::access::{Access, Write};
-use crate::commits::author;
+use crate::authors::author;
 use crate::discussions::discussion_event;
 use crate::uploads::Uploader;
 use crate::{Hub, Problem};
@@ -113,6 +113,7 @@ async fn add_rows(
         time: context.now(),
         author: &author(context).name,
         author_id: context.user_id(),
+        pusher_id: None,
         title: squashed.message.lines().next().unwrap_or_default(),
         message: &squashed.message,
     };

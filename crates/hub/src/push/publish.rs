@@ -14,6 +14,7 @@ use bastide_store::{Reader, WriteTx, repos};
 use super::judge::{Judged, NewCommit, Tip};
 use super::{Answer, Pack, Pusher, Wish, refuse_all_or_none};
 use crate::access::{Access, Propose};
+use crate::authors::Proof;
 use crate::metadata::Metadata;
 use crate::pulls::{PullCommit, ROW_BYTES, note_commit, unrelated};
 use crate::ref_rules::{Move, RefRules};
@@ -239,7 +240,8 @@ impl Hub {
             self.add_pack(&mut tx, access, pack, now).await?;
             self.quota_in(&mut tx, access, 0).await?;
         }
-        add_rows(&mut tx, access, &commits, judged).await?;
+        let proof = Proof::of(&mut tx, &pusher.context).await?;
+        add_rows(&mut tx, access, &commits, (judged, &proof)).await?;
         if !self.move_refs(&mut tx, pusher, wishes, judged).await? {
             return Ok(false);
         }
@@ -427,7 +429,7 @@ async fn add_rows(
     tx: &mut WriteTx,
     access: &Access<Propose>,
     commits: &[Oid],
-    judged: &Judged,
+    (judged, proof): (&Judged, &Proof),
 ) -> Result<(), Problem> {
     let row = |id: &Oid| {
         let new = judged.commits.get(id)?;
@@ -438,8 +440,8 @@ async fn add_rows(
             parents: &new.commit.parents,
             time: new.commit.time,
             author: &new.commit.author.name,
-            // Whoever a commit says it is from, nobody has proved it.
-            author_id: None,
+            author_id: proof.author(&new.commit.author),
+            pusher_id: proof.user(),
             title: new.commit.title(),
             message: &new.commit.message,
         };

@@ -122,6 +122,7 @@ pub async fn pull_requests_are_counted_by_author_and_day(db: &Db) {
             time: NOW,
             author: "ann",
             author_id: None,
+            pusher_id: None,
             title: "t",
             message: "t",
         };

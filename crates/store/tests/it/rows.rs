@@ -113,6 +113,7 @@ pub async fn a_copied_history_is_the_copys_own(db: &Db) {
         time: NOW,
         author: "ann",
         author_id: Some(ann.namespace().id),
+        pusher_id: None,
         title: "t",
         message: "t",
     };

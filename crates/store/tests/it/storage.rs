@@ -164,6 +164,7 @@ pub async fn content_is_listed_and_deleted_for_good(db: &Db) {
         time: NOW,
         author: "ann",
         author_id: Some(ann.namespace().id),
+        pusher_id: None,
         title: "t",
         message: "t\n",
     };

@@ -467,6 +467,7 @@ pub async fn packs_commits_and_short_ids(db: &Db) {
             time: NOW,
             author: "ann",
             author_id: None,
+            pusher_id: None,
             title: "t",
             message: "t",
         };
@@ -699,6 +700,7 @@ pub async fn a_moving_ref_voids_a_walk_and_takes_marks_off(db: &Db) {
         time: NOW,
         author: "ann",
         author_id: None,
+        pusher_id: None,
         title: "t",
         message: "t",
     };

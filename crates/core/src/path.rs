@@ -8,6 +8,10 @@ use serde::{Serialize, Serializer};
 use crate::Invalid;
 use crate::limits::{MAX_PATH_BYTES, MAX_PATH_SEGMENTS, MAX_SEGMENT_BYTES};
 
+/// Files of git's, and what NTFS makes up for their names.
+const GIT_FILES: [(&str, &str); 3] =
+    [(".gitmodules", "gi7eba"), (".gitattributes", "gi7d29"), (".lfsconfig", "")];
+
 /// A path that is safe to store in git and to check out on any system: relative, no empty,
 /// `.`, `..` or `.git` segment, no control characters, bounded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +61,9 @@ fn check_segment(segment: &str) -> Result<(), Invalid> {
     if segment.len() > MAX_SEGMENT_BYTES {
         return Err(Invalid::new(format!("a path segment has at most {MAX_SEGMENT_BYTES} bytes")));
     }
+    if is_plain(segment) {
+        return Ok(());
+    }
     if segment.chars().any(char::is_control) {
         return refuse("has control characters");
     }
@@ -75,13 +82,23 @@ fn check_segment(segment: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Letters, digits and signs that every system takes as they are, and no dot at the start: such a name is no other one,
+/// and needs no further look.
+fn is_plain(segment: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(plain)
+}
+
 /// Files that git reads as its own in every folder. Only under their plain name, and only as
 /// files: some file systems take other spellings for the same name, and git's checks refuse them.
 fn check_git_files(path: &str) -> Result<(), Invalid> {
     let mut segments = path.split('/').peekable();
     while let Some(segment) = segments.next() {
+        if is_plain(segment) {
+            continue;
+        }
         let refuse = |why: &str| Err(Invalid::new(format!("path segment {segment:?} {why}")));
-        for (name, short) in [(".gitmodules", "gi7eba"), (".gitattributes", "gi7d29"), (".lfsconfig", "")] {
+        for (name, short) in GIT_FILES {
             if segment == name && segments.peek().is_some() {
                 return refuse("is a file of git's: it cannot be a folder");
             }
@@ -232,5 +249,20 @@ mod tests {
         assert_eq!(longest.len(), MAX_PATH_BYTES);
         assert!(longest.parse::<EntryPath>().is_ok());
         assert!(format!("{longest}a").parse::<EntryPath>().is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn plain_names_are_no_others(name in "[a-zA-Z0-9_.-]{1,12}", is_git in "(\\.?git|gi7eba|gitmod|lfsconfig)[.0-9]{0,2}") {
+            for name in [name, is_git] {
+                if is_plain(&name) {
+                    proptest::prop_assert!(!name.chars().any(|c| c.is_control() || matches!(c, '~' | ':' | '\\')));
+                    proptest::prop_assert!(!name.trim_start_matches('.').is_empty() && !is_dot_git(&name));
+                    for (file, short) in GIT_FILES {
+                        proptest::prop_assert!(name != file && !opens_as(&name, file, short));
+                    }
+                }
+            }
+        }
     }
 }

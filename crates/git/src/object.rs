@@ -219,6 +219,8 @@ impl Tag<'_> {
     }
 }
 
+/// What every pointer begins with.
+const VERSION: &str = "version ";
 /// What git-lfs takes for the version of a pointer.
 const OLD_VERSIONS: [&str; 3] =
     ["https://git-lfs.github.com/spec/v1", "https://hawser.github.com/spec/v1", "http://git-media.io/v/2"];
@@ -259,10 +261,23 @@ impl Pointer {
             return false;
         }
         let text = String::from_utf8_lossy(text);
-        let Some(version) = text.trim().strip_prefix("version ") else { return false };
+        let Some(version) = text.trim().strip_prefix(VERSION) else { return false };
         let has = |start: &str| text.lines().any(|line| line.trim().starts_with(start));
         let version = version.lines().next().unwrap_or_default().trim();
         OLD_VERSIONS.contains(&version) || (has("oid sha256:") && has("size "))
+    }
+
+    /// So much of a file says whether `may_begin` is worth asking.
+    pub const START_BYTES: usize = 64;
+
+    /// Can a file that begins like this be a pointer, or resemble one? There may be more of it.
+    pub fn may_begin(start: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(start);
+        let text = text.trim_start();
+        // A letter that is cut in two may be any.
+        text.starts_with(VERSION)
+            || VERSION.starts_with(text)
+            || text.starts_with(char::REPLACEMENT_CHARACTER)
     }
 
     /// The id of the file that holds it, as git-lfs and we write it.
@@ -325,6 +340,17 @@ mod tests {
     }
 
     #[test]
+    fn most_files_are_known_by_their_start() {
+        for start in ["# Title", "{\"a\": 1}", "verse", " \n x", "versions ", "Version 1"] {
+            assert!(!Pointer::may_begin(start.as_bytes()), "{start:?}");
+        }
+        for start in ["", " \n", "v", "version", "version ", "\u{3000}ver", "version x"] {
+            assert!(Pointer::may_begin(start.as_bytes()), "{start:?}");
+        }
+        assert!(Pointer::may_begin(&"\u{3000}".as_bytes()[..2]));
+    }
+
+    #[test]
     fn people_cannot_add_headers() {
         let person = Person { name: "a\nparent b <x>".into(), email: "e\0>\n@x".into() };
         let line = render_person(&person, Timestamp::from_millis(5000));
@@ -333,11 +359,32 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_pointer_begins_otherwise(
+            before in "[ \t\r\n\u{85}\u{3000}]{0,40}",
+            version in proptest::sample::select(&OLD_VERSIONS[..]),
+            cut in 0..300usize,
+        ) {
+            let pointer = Pointer { sha256: Sha256::from_bytes([7; 32]), size: 12 };
+            let text = pointer.render().replace(OLD_VERSIONS[0], version);
+            let text = format!("{before}{text}");
+            prop_assert!(Pointer::resembles(text.as_bytes()));
+            prop_assert!(Pointer::may_begin(&text.as_bytes()[..cut.min(text.len())]));
+        }
+
+        #[test]
+        fn what_begins_otherwise_is_no_pointer(text in "[ \u{3000}]{0,2}(version)?[ \u{3000}]{0,2}[a-v1\n]{0,90}") {
+            let start = &text.as_bytes()[..text.len().min(Pointer::START_BYTES)];
+            let is_one = Pointer::resembles(text.as_bytes()) || Pointer::parse(text.as_bytes()).is_some();
+            prop_assert!(!is_one || Pointer::may_begin(start));
+        }
+
+        #[test]
         fn no_bytes_make_a_parser_panic(data in proptest::collection::vec(any::<u8>(), 0..600)) {
             let oid = Oid::from_bytes([0; 20]);
             let _ = Tree::parse(oid, &data);
             let _ = Commit::parse(oid, &data);
             let _ = Pointer::parse(&data);
+            let _ = Pointer::may_begin(&data);
         }
     }
 }

@@ -131,6 +131,15 @@ impl Inspector {
         self.read(oid, Kind::Blob, limit)
     }
 
+    /// The first bytes of a file: so many, or more.
+    pub fn start_of_file(&mut self, oid: Oid, bytes: usize, limit: u64) -> Result<Vec<u8>, GitError> {
+        let start = self.came.as_mut().and_then(|(_, packed)| {
+            let stored = packed.find(oid).filter(|stored| stored.kind == Some(Kind::Blob))?;
+            packed.start(&stored, bytes)
+        });
+        start.map_or_else(|| self.file(oid, limit), Ok)
+    }
+
     pub fn commit(&mut self, oid: Oid) -> Result<Commit, GitError> {
         Commit::parse(oid, &self.read(oid, Kind::Commit, MAX_TEXT_BYTES)?)
     }

@@ -10,7 +10,7 @@ use gix_odb::pack::cache::DecodeEntry;
 use super::raw_tree::RawTree;
 
 /// Bytes of trees that are kept in memory: so many at first, and up to so many where they have to be read again.
-const FIRST_TREE_BYTES: usize = 8 * 1024 * 1024;
+const FIRST_TREE_BYTES: usize = 4 * 1024 * 1024;
 const MAX_TREE_BYTES: usize = 64 * 1024 * 1024;
 /// Trees that were thrown away and are remembered by name.
 const MAX_GONE: usize = 100_000;

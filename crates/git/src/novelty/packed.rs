@@ -76,6 +76,12 @@ impl Packed {
         (self.unpack(stored, &mut data)? == data.len()).then_some(data)
     }
 
+    /// The first of the bytes that are packed: so many, where there are as many.
+    pub fn start(&mut self, stored: &Stored, bytes: usize) -> Option<Vec<u8>> {
+        let mut data = vec![0; usize::try_from(stored.size).ok()?.min(bytes)];
+        (self.unpack(stored, &mut data)? == data.len()).then_some(data)
+    }
+
     /// Unpacks as much as there is room for; how much it was.
     fn unpack(&mut self, stored: &Stored, out: &mut [u8]) -> Option<usize> {
         if out.is_empty() {

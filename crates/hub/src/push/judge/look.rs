@@ -212,11 +212,22 @@ impl Files {
         if let Err(fault) = rules::check_size(&path, size) {
             return Ok(Err(fault));
         }
-        if size > Pointer::MAX_BYTES && !rules::is_git_file(&path) {
+        if !rules::is_git_file(&path) && !self.may_be_pointer(file.oid, size)? {
             return Ok(Ok(None));
         }
         let content = self.inspector.file(file.oid, MAX_REGULAR_FILE_BYTES)?;
         Ok(judge_content(path, &content))
+    }
+}
+
+impl Files {
+    /// Of most files little has to be read to see that they are none.
+    fn may_be_pointer(&mut self, oid: Oid, size: u64) -> Result<bool, GitError> {
+        if size > Pointer::MAX_BYTES {
+            return Ok(false);
+        }
+        let start = self.inspector.start_of_file(oid, Pointer::START_BYTES, Pointer::MAX_BYTES)?;
+        Ok(Pointer::may_begin(&start))
     }
 }
 

@@ -39,7 +39,7 @@ pub use novelty::{Flaw, Inspector, NewFile, Novelties, Novelty};
 pub use object::{Commit, Entry, Mode, NewCommit, Person, Pointer, Tag, Tree};
 pub use pack::{NewPack, PackWriter};
 pub use process::{Pipes, Running, Version, git_version};
-pub use quarantine::{Quarantine, Received, limit_process};
+pub use quarantine::{Quarantine, Received};
 pub use repo::{KnownPack, Repo};
 pub use rewrite::{Renewed, Rewritten};
 pub use snapshot::{Protocol, Snapshot, SnapshotRef};

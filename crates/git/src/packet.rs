@@ -17,10 +17,23 @@ pub enum Packet<'a> {
     End,
 }
 
-/// Appends a line.
+/// The end of a list.
+pub const FLUSH: &[u8] = b"0000";
+
+/// Appends a line. What is longer than a line can be is cut: no caller has such text.
 pub fn push_line(to: &mut Vec<u8>, text: &[u8]) {
+    let text = text.get(..MAX_LINE - DIGITS).unwrap_or(text);
     to.extend_from_slice(format!("{:04x}", text.len() + DIGITS).as_bytes());
     to.extend_from_slice(text);
+}
+
+/// Appends bytes for one of the three bands, in as many lines as it takes.
+pub fn push_band(to: &mut Vec<u8>, band: u8, data: &[u8]) {
+    for part in data.chunks(MAX_LINE - DIGITS - 1) {
+        to.extend_from_slice(format!("{:04x}", part.len() + DIGITS + 1).as_bytes());
+        to.push(band);
+        to.extend_from_slice(part);
+    }
 }
 
 /// Reads packets out of a stream that passes by in parts of any size.
@@ -45,19 +58,19 @@ impl Packets {
     }
 
     /// Takes the next bytes, and shows `found` each packet that ends in them, for as long as it
-    /// answers yes.
-    pub fn feed(
+    /// answers yes. What comes after the packet to which it says no.
+    pub fn feed<'a>(
         &mut self,
-        mut bytes: &[u8],
+        mut bytes: &'a [u8],
         mut found: impl FnMut(Packet<'_>) -> bool,
-    ) -> Result<(), GitError> {
+    ) -> Result<&'a [u8], GitError> {
         while !bytes.is_empty() {
             if self.left == 0 {
                 let (first, rest) = bytes.split_at(bytes.len().min(DIGITS - self.digits.len()));
                 self.digits.extend_from_slice(first);
                 bytes = rest;
                 if self.digits.len() == DIGITS && !self.begin(&mut found)? {
-                    return Ok(());
+                    return Ok(bytes);
                 }
                 continue;
             }
@@ -67,10 +80,10 @@ impl Packets {
             self.left -= part.len();
             bytes = rest;
             if self.left == 0 && !self.end(&mut found) {
-                return Ok(());
+                return Ok(bytes);
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 
     fn begin(&mut self, found: &mut impl FnMut(Packet<'_>) -> bool) -> Result<bool, GitError> {
@@ -103,6 +116,8 @@ fn length(digits: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(keep: usize, parts: &[&[u8]]) -> Result<Vec<String>, GitError> {
@@ -136,7 +151,7 @@ mod tests {
             assert!(matches!(read(10, &[bad]), Err(GitError::Packet)), "{bad:?}");
         }
         let mut longest = Vec::new();
-        push_line(&mut longest, &vec![b'a'; MAX_LINE - DIGITS]);
+        push_line(&mut longest, &vec![b'a'; MAX_LINE]);
         assert_eq!(&longest[..4], b"fff0");
         assert_eq!(read(10, &[&longest]).unwrap(), ["a".repeat(10)]);
     }
@@ -149,6 +164,45 @@ mod tests {
             seen += 1;
             false
         });
-        assert!(enough.is_ok() && seen == 1 && packets.is_between());
+        assert_eq!(enough.unwrap(), b"PACK and not a packet at all");
+        assert!(seen == 1 && packets.is_between());
+    }
+
+    proptest! {
+        #[test]
+        fn lines_go_both_ways_however_they_are_cut(
+            texts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8),
+            cut in 1usize..50,
+        ) {
+            let mut bytes = Vec::new();
+            texts.iter().for_each(|text| push_line(&mut bytes, text));
+            let (mut packets, mut found) = (Packets::new(300), Vec::new());
+            for part in bytes.chunks(cut) {
+                let rest = packets.feed(part, |packet| {
+                    found.extend(if let Packet::Line(line) = packet { Some(line.to_vec()) } else { None });
+                    true
+                });
+                prop_assert!(rest.unwrap().is_empty());
+            }
+            prop_assert_eq!(found, texts);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Packets::new(10).feed(&bytes, |_| true);
+        }
+
+        #[test]
+        fn bands_are_lines(data in proptest::collection::vec(any::<u8>(), 0..200_000)) {
+            let (mut bytes, mut whole) = (Vec::new(), Vec::new());
+            push_band(&mut bytes, 2, &data);
+            let fed = Packets::new(MAX_LINE).feed(&bytes, |packet| {
+                let Packet::Line([2, data @ ..]) = packet else { return false };
+                whole.extend_from_slice(data);
+                true
+            });
+            prop_assert!(fed.unwrap().is_empty());
+            prop_assert_eq!(whole, data);
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The one home of running stock `git`: with an environment of its own, no configuration of the
 //! machine or the user, no prompts.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
@@ -15,7 +16,11 @@ use tokio::task::JoinHandle;
 use crate::GitError;
 
 /// So much is kept of what a program complains about.
-const MAX_COMPLAINT: u64 = 4096;
+const MAX_COMPLAINT: u64 = 64 * 1024;
+/// What taking a pack apart may have of memory and of processor time. Its size in objects is bounded by the first: git
+/// asks for room for all that a pack says it has in one piece.
+const ADDRESS_SPACE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+const PROCESSOR_SECONDS: u64 = 1800;
 /// Bytes that wait in a pipe, where the system allows it: what is made and what is sent go on beside
 /// each other for longer.
 const PIPE_BYTES: usize = 1024 * 1024;
@@ -74,35 +79,91 @@ pub struct Pipes {
 }
 
 impl Running {
-    /// Starts a command, in a process group of its own: its children are killed with it.
-    pub(crate) fn start(mut command: Command) -> Result<(Self, Pipes), GitError> {
-        command.process_group(0).stdin(Stdio::piped());
-        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
-        let no_pipe = || GitError::Program("a pipe to it is missing".into());
-        let stdin = child.stdin.take().ok_or_else(no_pipe)?;
-        let stdout = child.stdout.take().ok_or_else(no_pipe)?;
-        let stderr = child.stderr.take().ok_or_else(no_pipe)?;
-        // A pipe of the usual size is slower and does as well.
-        let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
-        let complaint = tokio::spawn(complaint(stderr));
-        Ok((Self { child, complaint }, Pipes { stdin, stdout }))
+    /// Starts a command that is talked to.
+    pub(crate) fn start(command: Command) -> Result<(Self, Pipes), GitError> {
+        let mut running = Self::spawn(command)?;
+        let pipes =
+            Pipes { stdin: running.stdin()?, stdout: running.child.stdout.take().ok_or_else(no_pipe)? };
+        widen(&pipes.stdout);
+        Ok((running, pipes))
     }
 
-    /// Waits for the end: what it was, and what the program had to say about it.
-    pub async fn end(mut self) -> Result<(ExitStatus, String), GitError> {
+    /// Starts a command that is only given something, within limits of its own. `written` is how long a file of its
+    /// can become.
+    pub(crate) fn start_limited(mut command: Command, written: u64) -> Result<(Self, ChildStdin), GitError> {
+        command.stdout(Stdio::null());
+        let mut running = Self::spawn(command)?;
+        let stdin = running.stdin()?;
+        let id = running.child.id().ok_or_else(|| GitError::Program("it has ended at once".into()))?;
+        limit_process(id, written)?;
+        widen(&stdin);
+        Ok((running, stdin))
+    }
+
+    /// In a process group of its own: its children are killed with it.
+    fn spawn(mut command: Command) -> Result<Self, GitError> {
+        command.process_group(0).stdin(Stdio::piped());
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        let complaint = tokio::spawn(complaint(child.stderr.take().ok_or_else(no_pipe)?));
+        Ok(Self { child, complaint })
+    }
+
+    fn stdin(&mut self) -> Result<ChildStdin, GitError> {
+        self.child.stdin.take().ok_or_else(no_pipe)
+    }
+
+    /// Waits for the end: what it was, and what the program had to say about it, in lines.
+    pub async fn end(&mut self) -> Result<(ExitStatus, String), GitError> {
         let status = self.child.wait().await?;
         let complaint = (&mut self.complaint).await.unwrap_or_default();
         Ok((status, complaint))
     }
+
+    /// Ends it now, and waits until it is gone.
+    pub async fn kill(mut self) {
+        self.kill_group();
+        let _ = self.child.wait().await;
+    }
+
+    fn kill_group(&self) {
+        // No id: it has ended and been waited for, and the number may be somebody else's by now.
+        if let Some(pid) = self.child.id().and_then(pid) {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+fn pid(id: u32) -> Option<Pid> {
+    Pid::from_raw(id.try_into().ok()?)
+}
+
+fn no_pipe() -> GitError {
+    GitError::Program("a pipe to it is missing".into())
+}
+
+/// A pipe of the usual size is slower and does as well.
+fn widen(pipe: impl AsFd) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
+}
+
+/// Bounds what a process may use: `written` is how long a file of its can become.
+pub(crate) fn limit_process(id: u32, written: u64) -> Result<(), GitError> {
+    let pid = pid(id).ok_or(GitError::Pack("a process without a number"))?;
+    for (resource, limit) in [
+        (Resource::As, ADDRESS_SPACE_BYTES),
+        (Resource::Cpu, PROCESSOR_SECONDS),
+        (Resource::Fsize, written),
+        (Resource::Core, 0),
+    ] {
+        prlimit(Some(pid), resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+            .map_err(std::io::Error::from)?;
+    }
+    Ok(())
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // No id: it has ended and been waited for, and the number may be somebody else's by now.
-        let pid = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        if let Some(pid) = pid {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
+        self.kill_group();
         self.complaint.abort();
     }
 }
@@ -112,7 +173,7 @@ async fn complaint(mut stderr: impl AsyncRead + Unpin) -> String {
     let _ = (&mut stderr).take(MAX_COMPLAINT).read_to_end(&mut kept).await;
     // The rest is read all the same: a program that cannot complain waits until it can.
     let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&kept).trim().replace('\n', "; ")
+    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// The version of the installed git, when it is new enough.

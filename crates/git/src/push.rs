@@ -1,13 +1,11 @@
 //! What is said around the pack of a push (`gitprotocol-pack`): the refs that are advertised, the commands that come
 //! back, and the report at the end.
 
-mod packet;
-
 use bastide_core::Oid;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::GitError;
-use packet::{FLUSH, Packet, put_band, put_packet, take_packet};
+use crate::packet::{FLUSH, Packet, Packets, push_band, push_line};
 
 /// Refs that one push may move.
 pub const MAX_PUSH_COMMANDS: usize = 1_000;
@@ -58,33 +56,49 @@ impl Commands {
 }
 
 /// Reads commands as they come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CommandReader {
-    buffer: BytesMut,
+    packets: Packets,
     commands: Commands,
     lines: usize,
+}
+
+impl Default for CommandReader {
+    fn default() -> Self {
+        // A line of one byte more is seen to be too long.
+        let packets = Packets::new(MAX_LINE_BYTES + 1);
+        Self { packets, commands: Commands::default(), lines: 0 }
+    }
 }
 
 impl CommandReader {
     /// Takes more of the request. When the commands have ended: them, and what of the pack has come with them.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<(Commands, Bytes)>, GitError> {
-        self.buffer.extend_from_slice(bytes);
-        while let Some(packet) = take_packet(&mut self.buffer, MAX_LINE_BYTES)? {
-            match packet {
-                Packet::Flush => {
-                    let rest = std::mem::take(&mut self.buffer).freeze();
-                    return Ok(Some((std::mem::take(&mut self.commands), rest)));
+        let Self { packets, commands, lines } = self;
+        let mut ended = None;
+        let rest = packets.feed(bytes, |packet| {
+            ended = match packet {
+                Packet::Line(line) => commands.line(line, lines).err().map(Err),
+                Packet::Flush => Some(Ok(())),
+                Packet::Delimiter | Packet::End => {
+                    Some(Err(GitError::Protocol("a packet that has no place in a push")))
                 }
-                Packet::Data(line) => self.line(&line)?,
-            }
-        }
-        Ok(None)
+            };
+            ended.is_none()
+        });
+        let rest = Bytes::copy_from_slice(rest?);
+        ended.transpose().map(|ended| ended.map(|()| (std::mem::take(commands), rest)))
     }
+}
 
-    fn line(&mut self, line: &[u8]) -> Result<(), GitError> {
-        self.lines += 1;
-        if self.lines > MAX_LINES {
+impl Commands {
+    fn line(&mut self, line: &[u8], lines: &mut usize) -> Result<(), GitError> {
+        *lines += 1;
+        if *lines > MAX_LINES {
             return Err(GitError::Protocol("a push of far too many refs"));
+        }
+        if line.len() > MAX_LINE_BYTES {
+            return Err(GitError::Protocol("a line is too long"));
         }
         let text =
             std::str::from_utf8(line).map_err(|_| GitError::Protocol("a ref name is not valid UTF-8"))?;
@@ -94,18 +108,18 @@ impl CommandReader {
             return id.parse::<Oid>().map(drop).map_err(|_| GitError::Protocol("a bad shallow line"));
         }
         let (text, capabilities) = match text.split_once('\0') {
-            Some((text, words)) if self.commands.list.is_empty() => (text, Some(words)),
+            Some((text, words)) if self.list.is_empty() => (text, Some(words)),
             Some(_) => return Err(GitError::Protocol("capabilities come with the first command")),
             None => (text, None),
         };
         let command = parse_command(text)?;
         if let Some(words) = capabilities {
-            self.commands.capabilities = parse_capabilities(words)?;
+            self.capabilities = parse_capabilities(words)?;
         }
-        if self.commands.list.len() >= MAX_PUSH_COMMANDS {
-            self.commands.too_many = true;
+        if self.list.len() >= MAX_PUSH_COMMANDS {
+            self.too_many = true;
         } else {
-            self.commands.list.push(command);
+            self.list.push(command);
         }
         Ok(())
     }
@@ -155,16 +169,16 @@ fn parse_capabilities(text: &str) -> Result<Capabilities, GitError> {
 /// The refs of a repository, for those who want to push.
 pub fn advertise<'a>(refs: impl IntoIterator<Item = (&'a str, Oid)>) -> Vec<u8> {
     let mut out = Vec::new();
-    put_packet(&mut out, SERVICE);
+    push_line(&mut out, SERVICE);
     out.extend_from_slice(FLUSH);
     let mut first = true;
     for (name, target) in refs {
         let words = if first { format!("\0{CAPABILITIES}") } else { String::new() };
-        put_packet(&mut out, format!("{target} {name}{words}\n").as_bytes());
+        push_line(&mut out, format!("{target} {name}{words}\n").as_bytes());
         first = false;
     }
     if first {
-        put_packet(&mut out, format!("{NO_OBJECT} capabilities^{{}}\0{CAPABILITIES}\n").as_bytes());
+        push_line(&mut out, format!("{NO_OBJECT} capabilities^{{}}\0{CAPABILITIES}\n").as_bytes());
     }
     out.extend_from_slice(FLUSH);
     out
@@ -184,13 +198,13 @@ impl Report {
         let mut lines = Vec::new();
         if capabilities.report {
             let unpack = self.unpack.as_ref().err().map_or("ok".to_owned(), |why| plain(why));
-            put_packet(&mut lines, format!("unpack {unpack}\n").as_bytes());
+            push_line(&mut lines, format!("unpack {unpack}\n").as_bytes());
             for (name, result) in &self.refs {
                 let line = match result {
                     Ok(()) => format!("ok {name}\n"),
                     Err(why) => format!("ng {name} {}\n", plain(why)),
                 };
-                put_packet(&mut lines, line.as_bytes());
+                push_line(&mut lines, line.as_bytes());
             }
             lines.extend_from_slice(FLUSH);
         }
@@ -198,7 +212,7 @@ impl Report {
             return lines;
         }
         let mut out = Vec::new();
-        put_band(&mut out, 1, &lines);
+        push_band(&mut out, 1, &lines);
         out.extend_from_slice(FLUSH);
         out
     }
@@ -230,7 +244,7 @@ pub fn remark(capabilities: Capabilities, text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     if capabilities.side_band {
         for line in text.lines() {
-            put_band(&mut out, 2, format!("{}\n", visible(line)).as_bytes());
+            push_band(&mut out, 2, format!("{}\n", visible(line)).as_bytes());
         }
     }
     out
@@ -250,7 +264,7 @@ mod tests {
 
     fn read(lines: &[&str]) -> Result<Commands, GitError> {
         let mut bytes = Vec::new();
-        lines.iter().for_each(|line| put_packet(&mut bytes, line.as_bytes()));
+        lines.iter().for_each(|line| push_line(&mut bytes, line.as_bytes()));
         bytes.extend_from_slice(b"0000PACK");
         let (commands, rest) = CommandReader::default().feed(&bytes)?.expect("an end");
         assert_eq!(&rest[..], b"PACK");
@@ -346,7 +360,7 @@ mod tests {
         fn a_list_is_the_same_however_it_comes(cut in 1usize..300, names in proptest::collection::vec("[a-z]{1,9}", 1..20)) {
             let mut bytes = Vec::new();
             for name in &names {
-                put_packet(&mut bytes, format!("{NO_OBJECT} {ONE} refs/heads/{name}").as_bytes());
+                push_line(&mut bytes, format!("{NO_OBJECT} {ONE} refs/heads/{name}").as_bytes());
             }
             bytes.extend_from_slice(b"0000rest");
             let mut reader = CommandReader::default();

@@ -4,22 +4,18 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use bastide_core::Oid;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tempfile::TempDir;
+use tokio::process::ChildStdin;
 
 use crate::index::{PackIndex, PackObjects};
 use crate::pack::NewPack;
-use crate::process::git;
+use crate::process::{Running, git};
 use crate::repo::ALLOC_LIMIT;
 use crate::{GitError, Repo};
 
-/// What taking a pack apart may have of memory and of processor time. Its size in objects is bounded by the first: git
-/// asks for room for all that a pack says it has in one piece.
-const ADDRESS_SPACE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-const PROCESSOR_SECONDS: u64 = 1800;
 /// Files from here on go through memory in pieces. None may be so large, but all have to be named.
 const BIG_FILE_BYTES: &str = "core.bigFileThreshold=12m";
 /// Deltas upon deltas that are kept as they come: what git itself makes at most by its defaults, old and new. Longer
@@ -84,17 +80,16 @@ impl Quarantine {
         Ok(Self { folder, path, slots: copy.slots() + OWN_SLOTS })
     }
 
-    /// The program that takes a pack of at most `max_bytes` from its input. `limit_process` has to be called on it
-    /// before it is given anything.
-    pub fn index_pack(&self, max_bytes: u64) -> Command {
+    /// Starts the program that takes a pack of at most `max_bytes` from its input.
+    pub fn index_pack(&self, max_bytes: u64) -> Result<(Running, ChildStdin), GitError> {
         let mut command = self.limited();
         command
             .args(["-c", BIG_FILE_BYTES, "-c", "pack.threads=2", "-c", "pack.writeReverseIndex=false"])
             // That what objects name is here is for the judge to see, of those that are kept.
             .args(["index-pack", "--stdin", "--fix-thin", "--fsck-objects"])
-            .arg(format!("--max-input-size={max_bytes}"))
-            .stdin(Stdio::piped());
-        command
+            .arg(format!("--max-input-size={max_bytes}"));
+        // A thin pack is completed with what it builds upon.
+        Running::start_limited(command, max_bytes.saturating_mul(2))
     }
 
     fn limited(&self) -> Command {
@@ -204,20 +199,4 @@ impl Quarantine {
     pub fn close(self) -> Result<(), GitError> {
         Ok(self.folder.close()?)
     }
-}
-
-/// Bounds what a process may use: `written` is how long a file of its can become.
-pub fn limit_process(id: u32, written: u64) -> Result<(), GitError> {
-    let pid =
-        i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(GitError::Pack("a process without a number"))?;
-    for (resource, limit) in [
-        (Resource::As, ADDRESS_SPACE_BYTES),
-        (Resource::Cpu, PROCESSOR_SECONDS),
-        (Resource::Fsize, written),
-        (Resource::Core, 0),
-    ] {
-        prlimit(Some(pid), resource, Rlimit { current: Some(limit), maximum: Some(limit) })
-            .map_err(std::io::Error::from)?;
-    }
-    Ok(())
 }

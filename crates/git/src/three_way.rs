@@ -17,8 +17,7 @@ use flate2::read::ZlibDecoder;
 
 use crate::edit::{Edit, Op};
 use crate::object::{Entry, Pointer, Tree};
-use crate::process::git;
-use crate::quarantine::limit_process;
+use crate::process::{git, limit_process};
 use crate::{GitError, Repo};
 
 /// Paths that are named as conflicts.

@@ -248,12 +248,13 @@ impl Talk {
     }
 
     /// What it means how git has ended.
-    async fn settle(&self, running: Running, answered: &Answered) -> Result<(), Problem> {
+    async fn settle(&self, mut running: Running, answered: &Answered) -> Result<(), Problem> {
         let (status, complaint) = running.end().await?;
         if status.success() {
             return Ok(());
         }
         let repo = self.access.repo_id();
+        let complaint = complaint.trim().replace('\n', "; ");
         tracing::warn!(%repo, %status, complaint, "git has not answered a fetch");
         // What a ref names is there, where the copy is whole.
         let blames_us = !answered.is_empty() && (!answered.says_error() || self.wants_a_ref());

@@ -41,7 +41,7 @@ impl Clone for Lines {
 impl Asked {
     pub(super) fn take(&mut self, part: &[u8]) -> Result<(), GitError> {
         let Self { wants, more, has_some, packets } = self;
-        packets.0.feed(part, |packet| {
+        let fed = packets.0.feed(part, |packet| {
             let Packet::Line(line) = packet else { return true };
             if line.starts_with(b"have ") {
                 *has_some = true;
@@ -53,7 +53,8 @@ impl Asked {
                 }
             }
             true
-        })
+        });
+        fed.map(drop)
     }
 
     /// Has the request ended between two packets?

@@ -2,16 +2,16 @@
 //! too much or sends what is no pack leaves nothing behind.
 
 use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_git::push::{CommandReader, Commands};
-use bastide_git::{GitError, Quarantine, limit_process};
+use bastide_git::{GitError, Quarantine, Running};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::Child;
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
 use tokio::time::{Instant, timeout};
 
 use super::{Pack, Push};
@@ -21,8 +21,6 @@ use crate::{Hub, Problem};
 /// How long taking a pack apart may go on after its last byte: so long, and a second more for so many bytes.
 const LEAST_INDEX_TIME: Duration = Duration::from_secs(20);
 const BYTES_A_SECOND: u64 = 1024 * 1024;
-/// So much of what git complains about is read.
-const MAX_COMPLAINT: u64 = 64 * 1024;
 const BUSY_SECONDS: u32 = 30;
 /// How long we wait for a client in all: so much, and a second more for so many bytes that it has sent.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -184,23 +182,15 @@ fn broken(error: io::Error) -> Problem {
 
 /// A git at work, and the folder that it works in: both go together, however this ends.
 struct Work {
-    child: Option<Child>,
-    quarantine: Option<Quarantine>,
-    complaint: Option<tokio::task::JoinHandle<String>>,
+    parts: Option<(Running, Quarantine)>,
+    stdin: Option<ChildStdin>,
     head: Vec<u8>,
 }
 
 impl Work {
     fn start(quarantine: Quarantine, limit: u64) -> Result<Self, Problem> {
-        let mut command = tokio::process::Command::from(quarantine.index_pack(limit));
-        let mut child = command.kill_on_drop(true).stdout(Stdio::null()).spawn().map_err(GitError::from)?;
-        let complaint = child.stderr.take().map(|stderr| tokio::spawn(complaint(stderr)));
-        let work = Self { child: Some(child), quarantine: Some(quarantine), complaint, head: Vec::new() };
-        let id =
-            work.child.as_ref().and_then(Child::id).ok_or_else(|| Problem::internal("git ended at once"))?;
-        // A thin pack is completed with what it builds upon.
-        limit_process(id, limit.saturating_mul(2))?;
-        Ok(work)
+        let (running, stdin) = quarantine.index_pack(limit)?;
+        Ok(Self { parts: Some((running, quarantine)), stdin: Some(stdin), head: Vec::new() })
     }
 
     /// Gives git the pack; how long it was. When git wants no more, the rest is read all the same.
@@ -208,7 +198,7 @@ impl Work {
     where
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
-        let mut stdin = self.child.as_mut().and_then(|child| child.stdin.take());
+        let mut stdin = self.stdin.take();
         let (mut part, mut sent, mut pace) = (first, 0, Pace::default());
         loop {
             sent += part.len() as u64;
@@ -232,13 +222,10 @@ impl Work {
     }
 
     async fn end(&mut self) -> Result<(ExitStatus, String, Quarantine), Problem> {
-        let child = self.child.as_mut().ok_or_else(|| Problem::internal("git has ended before"))?;
-        let status = child.wait().await.map_err(GitError::from)?;
-        let complaint = match self.complaint.take() {
-            Some(complaint) => complaint.await?,
-            None => String::new(),
-        };
-        let quarantine = self.quarantine.take().ok_or_else(|| Problem::internal("a quarantine is gone"))?;
+        let gone = || Problem::internal("git has ended before");
+        let (running, _) = self.parts.as_mut().ok_or_else(gone)?;
+        let (status, complaint) = running.end().await?;
+        let (_, quarantine) = self.parts.take().ok_or_else(gone)?;
         Ok((status, complaint, quarantine))
     }
 }
@@ -246,21 +233,14 @@ impl Work {
 impl Drop for Work {
     /// The folder goes when nobody writes to it any more.
     fn drop(&mut self) {
-        let (Some(mut child), Some(quarantine)) = (self.child.take(), self.quarantine.take()) else { return };
+        let Some((running, quarantine)) = self.parts.take() else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let _ = child.kill().await;
+                running.kill().await;
                 drop(quarantine);
             });
         }
     }
-}
-
-async fn complaint(mut stderr: impl AsyncRead + Unpin) -> String {
-    let mut kept = Vec::new();
-    let _ = (&mut stderr).take(MAX_COMPLAINT).read_to_end(&mut kept).await;
-    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// Why git did not take a pack, in words for its sender.

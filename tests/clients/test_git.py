@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -521,4 +522,8 @@ def children_of(pid: int) -> list[str]:
     """The command lines of a process's children, dead ones that nobody has waited for too."""
     tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
     pids = [child for task in tasks for child in (task / "children").read_text().split()]
-    return [pathlib.Path(f"/proc/{child}/comm").read_text().strip() for child in pids]
+    names = []
+    for child in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It has ended meanwhile.
+            names.append(pathlib.Path(f"/proc/{child}/comm").read_text().strip())
+    return names

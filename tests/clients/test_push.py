@@ -10,6 +10,7 @@ import pathlib
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 
 import huggingface_hub as hub
@@ -820,6 +821,12 @@ def test_a_tag_is_no_way_around_the_card(server, repo, work):
     with Trace(server, repo):
         assert "Invalid metadata in README.md" in work.fails("push", "origin", "main")
         assert "Invalid metadata in README.md" in work.fails("push", "origin", "main:other")
+        # Nor is the route that makes branches, from a tag as from a commit.
+        for start in ("t", "refs/tags/t", work.git("rev-parse", "HEAD")):
+            for branch, more in (("made", {}), ("main", {"overwrite": True})):
+                with pytest.raises(urllib.error.HTTPError) as no:
+                    ask(server, f"/api/models/{repo}/branch/{branch}", method="POST", body={"startingPoint": start, **more})
+                assert no.value.code in (400, 422) and b"Invalid metadata" in no.value.read(), no.value.code
     work.git("push", "origin", "HEAD~1:refs/heads/other")
 
 

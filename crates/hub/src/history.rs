@@ -11,6 +11,7 @@ use bastide_store::{WriteTx, repos};
 
 use crate::access::{Access, Includes, See, Write};
 use crate::authors::{Author, User, author};
+use crate::push::card_fault;
 use crate::ref_rules::{Move, RefRules};
 use crate::rules::{check_text, lines};
 use crate::{Hub, Problem};
@@ -86,7 +87,11 @@ impl Hub {
     ) -> Result<(), Problem> {
         let _turn = self.locks.lock(access.repo_id()).await;
         let (commit, root) = match start {
-            BranchStart::Revision(revision) => (self.resolve_revision(access, &revision).await?, None),
+            BranchStart::Revision(revision) => {
+                let commit = self.resolve_revision(access, &revision).await?;
+                self.judge_start(access, commit).await?;
+                (commit, None)
+            }
             BranchStart::Empty => {
                 let root = self.write_root(context, access, None, "initial commit\n".to_owned()).await?;
                 (root.commit, Some(root))
@@ -96,6 +101,16 @@ impl Hub {
         match &root {
             Some(root) => self.keep_if(published, &root.pack).await,
             None => published,
+        }
+    }
+
+    /// A branch takes no card that a push to it could not have: to where only a tag led nobody asked for it.
+    async fn judge_start(&self, access: &Access<Write>, commit: Oid) -> Result<(), Problem> {
+        let kind = access.repo().path.kind;
+        let find = move |repo: &Repo| card_fault(repo, kind, repo.commit(commit)?.tree);
+        match self.objects_blocking(access, find).await? {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The large files of a repository as a list, and their deletion for good: the content goes at once,
 //! and with `rewrite` every branch, tag and pull request is written anew without it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bastide_core::{Oid, RefName, Sha256, Timestamp, XetHash, id::RowId};
 use bastide_git::{Change, GitError, PackWriter, Pointer, Renewed, Repo, Rewritten, diff_trees};
@@ -13,6 +13,7 @@ use bastide_store::{WriteTx, collect, repos};
 
 use crate::access::{Access, Admin, Read, Write};
 use crate::metadata::Metadata;
+use crate::pulls::rename_commits;
 use crate::repos::repo_event;
 use crate::{Hub, Problem};
 
@@ -250,6 +251,10 @@ impl Hub {
             let Renewed { old, new, tree, parents } = renewed;
             git::renew_commit(tx, access, (*old, *new), (*tree, parents), &rows).await?;
         }
+        // What pull requests say of their commits has to lead to something.
+        let commits = prepared.rows.commits.iter();
+        let renamed: HashMap<Oid, Oid> = commits.map(|(renewed, _)| (renewed.old, renewed.new)).collect();
+        rename_commits(tx, &writer, &renamed).await?;
         repos::touch(tx, access, context.now()).await?;
         match &prepared.rows.metadata {
             Some(metadata) => self.store_metadata(tx, &writer, metadata).await,

@@ -6,6 +6,7 @@
 mod base;
 mod conflicts;
 mod merge;
+mod renamed;
 mod squash;
 mod storage;
 
@@ -21,6 +22,7 @@ pub use merge::{MergeRequest, MergedPull};
 pub use storage::PullStorage;
 
 pub(crate) use conflicts::ConflictCache;
+pub(crate) use renamed::rename_commits;
 
 use crate::access::{Access, Includes, Level, Propose, Read, Write};
 use crate::commits::{CommitBuilder, CommitHeader, Committed, Draft, Prepared, check_header, message};

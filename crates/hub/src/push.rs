@@ -5,6 +5,8 @@ mod judge;
 mod publish;
 mod receive;
 
+pub(crate) use judge::card_fault;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::push::push;
-use crate::uploads::{batch, lfs_line, local, noise, put_bytes, shard, upload, xorb};
+use crate::uploads::{batch, lfs_line, local, noise, put_bytes, sha256, shard, upload, xorb};
 use crate::{commit, commit_with, create, delete, put};
 
 /// A public repository of ann's with one file, and bob, who has nothing to do with it.
@@ -845,5 +845,44 @@ async fn the_patch_of_a_pull_request_is_for_those_who_read() {
     ann.get(&uri).await.expect(200);
     ann.delete(&route("ann/m", number, "/ref"), json!({})).await.expect(200);
     assert_eq!(ann.get(&uri).await.expect(404).header("x-error-code"), "RevisionNotFound");
+    hub.finish().await;
+}
+
+#[tokio::test]
+async fn a_history_that_is_written_anew_takes_what_pull_requests_say_of_it_along() {
+    let (hub, ann, bob) = scene().await;
+    let data = noise(50_000, 1);
+    upload(&ann, "ann/m", "x.bin", &data).await;
+    let (one, two) = (
+        proposed(&bob, "ann/m", &[put("b.txt", "b")]).await,
+        proposed(&bob, "ann/m", &[put("c.txt", "c")]).await,
+    );
+    merge(&ann, one).await.expect(200);
+    merge(&ann, two).await.expect(200);
+    ann.delete(&route("ann/m", two, "/ref"), json!({})).await.expect(200);
+    let patch = ann.get(&format!("/ann/m/discussions/{one}/files.diff")).await.expect(200).text();
+    let before = [detail(&ann, one).await, detail(&ann, two).await];
+    let body = json!({ "deletions": { "sha": [sha256(&data)], "rewriteHistory": true } });
+    ann.post("/api/models/ann/m/lfs-files/batch", body).await.expect(200);
+    let reached = ann.get("/api/models/ann/m/commits/main?limit=100").await.expect(200).json();
+    let reached: Vec<&str> =
+        reached.as_array().unwrap().iter().map(|commit| commit["id"].as_str().unwrap()).collect();
+    let mut named = 0;
+    for (number, before) in [one, two].into_iter().zip(before) {
+        let after = detail(&ann, number).await;
+        let merged = after["changes"]["mergeCommitId"].as_str().unwrap();
+        assert!(
+            after["changes"]["mergeCommitId"] != before["changes"]["mergeCommitId"]
+                && reached.contains(&merged),
+            "{after}"
+        );
+        for event in after["events"].as_array().unwrap() {
+            let Some(oid) = event["data"]["oid"].as_str() else { continue };
+            assert!(reached.contains(&oid), "{event}");
+            named += 1;
+        }
+    }
+    assert_eq!(named, 3, "two commits, and the end of a ref");
+    assert_eq!(ann.get(&format!("/ann/m/discussions/{one}/files.diff")).await.expect(200).text(), patch);
     hub.finish().await;
 }

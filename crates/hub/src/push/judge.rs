@@ -6,6 +6,8 @@ mod history;
 mod look;
 mod moves;
 
+pub(crate) use content::card_fault;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -65,7 +65,7 @@ impl Hub {
     }
 }
 
-fn card_fault(repo: &Repo, kind: RepoKind, tree: Oid) -> Result<Option<Fault>, GitError> {
+pub(crate) fn card_fault(repo: &Repo, kind: RepoKind, tree: Oid) -> Result<Option<Fault>, GitError> {
     let Some(entry) = repo.tree(tree)?.find("README.md").cloned() else { return Ok(None) };
     let is_file = matches!(entry.mode, Mode::File | Mode::Executable);
     // A larger one is no regular file: that is a fault of its own.

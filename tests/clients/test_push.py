@@ -44,10 +44,11 @@ def children(pid: int) -> set[str]:
 def files(folder: pathlib.Path) -> set[str]:
     kept = set()
     for part in ("blobs", "cache"):
-        for path in (folder / part).rglob("*"):
+        # Folders may go while they are looked through.
+        for at, _, names in os.walk(folder / part):
             # Snapshots for those who fetch are links to what is there anyway.
-            if path.is_file() and "snapshots" not in path.parts:
-                kept.add(str(path.relative_to(folder)))
+            if "snapshots" not in pathlib.Path(at).parts:
+                kept.update(os.path.relpath(os.path.join(at, name), folder) for name in names)
     return kept
 
 
@@ -886,3 +887,49 @@ def test_pointers_that_only_others_take(server, pusher, change):
     text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'1' * 64}\nsize 12\n"
     pack, commit = with_files(("100644", "a.bin", change(text).encode()))
     refused(server, pusher, pack, commit, "looks like a pointer")
+
+
+def test_messages_that_pack_well_are_bounded_together(server, pusher):
+    pack = Pack()
+    tree = pack.tree(("100644", "a", pack.add("blob", b"1")))
+    commit = pack.commit(tree)
+    for n in range(30):
+        commit = pack.commit(tree, commit, message=f"x{n}\n\n".encode() + b"y\n" * 3_900_000)
+    refused(server, pusher, pack, commit, "128 MiB of messages")
+
+
+def test_half_of_the_pushes_is_left_for_others_and_time_is_given_by_size(server, repo, pusher, base, bob):
+    pack, commit = with_files(("100644", "a", os.urandom(3_000_000)), parents=(base,))
+    body = packs.commands(("refs/heads/slow", NONE, commit)) + pack.bytes()
+    head = "".join(f"{name}: {value}\r\n" for name, value in pusher.headers().items())
+    head = f"POST /{repo}/git-receive-pack HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{head}\r\n".encode()
+    slow = [socket.create_connection(pusher.host.split(":")) for _ in range(3)]
+    for connection, part in zip(slow, (2_200_000, 2_200_000, 1000)):
+        connection.sendall(head + body[:part])
+    time.sleep(1.5)
+    at_work = [int(line.split()[0]) for line in children(server.process.pid)]
+    # The third of them waits, though there are four places.
+    assert len(at_work) == 2, at_work
+    for pid in at_work:
+        limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+        soft = next(line.split()[3] for line in limits.splitlines() if line.startswith("Max cpu time"))
+        assert soft == "24", limits
+    number = bob.create_pull_request(repo, title="Meanwhile").num
+    mine, new = with_files(("100644", "b", b"1"), parents=(refs(server, repo)[f"refs/pr/{number}"],))
+    answer = Pusher(server, repo, bob.token).push(mine, (f"refs/pr/{number}", refs(server, repo)[f"refs/pr/{number}"], new))
+    assert answer.lines[1] == f"ok refs/pr/{number}", answer
+    for connection in slow:
+        connection.close()
+
+
+def test_folders_that_are_many_times_in_a_tree_cost_readers_little(server, pusher, repo):
+    pack = Pack()
+    tree = pack.tree(*(("100644", f"f{n}", pack.add("blob", b"x")) for n in range(10)))
+    for _ in range(4):
+        tree = pack.tree(*(("40000", f"d{n}", tree) for n in range(10)))
+    commit = pack.commit(pack.tree(*(("40000", f"r{n}", tree) for n in range(4))))
+    assert pusher.push(pack, ("refs/heads/many", NONE, commit)).lines[1] == "ok refs/heads/many"
+    began = time.monotonic()
+    assert ask(server, f"/api/models/{repo}/treesize/many/")["size"] == 400_000
+    assert time.monotonic() - began < 1
+    assert 50_000 < len(ask(server, f"/api/models/{repo}/revision/many")["siblings"]) <= 100_000

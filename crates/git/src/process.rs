@@ -112,6 +112,18 @@ impl Running {
         self.child.stdin.take().ok_or_else(no_pipe)
     }
 
+    /// Bounds its processor time. That can be raised later, up to what every limited program may have.
+    pub fn limit_processor(&self, seconds: u64) -> Result<(), GitError> {
+        // No id: it has ended.
+        let pid = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let limit =
+            Rlimit { current: Some(seconds.min(PROCESSOR_SECONDS)), maximum: Some(PROCESSOR_SECONDS) };
+        match pid.map(|pid| prlimit(Some(pid), Resource::Cpu, limit)).transpose() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(std::io::Error::from(error).into()),
+        }
+    }
+
     /// Waits for the end: what it was, and what the program had to say about it, in lines.
     pub async fn end(&mut self) -> Result<(ExitStatus, String), GitError> {
         let status = self.child.wait().await?;

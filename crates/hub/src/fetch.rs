@@ -31,6 +31,8 @@ use places::Place;
 use request::Request;
 use watch::{Answered, Asked};
 
+/// One account, or one address without an account, has at most one in so many places.
+pub(crate) const SHARE: usize = 4;
 const RETRY_SECONDS: u32 = 30;
 /// How long one fetch may take in all, and git may be without a word in between.
 const MAX_TIME: Duration = Duration::from_secs(6 * 3600);

@@ -191,7 +191,7 @@ pub struct Inner {
     pub(crate) remembered: weights::Remembered,
     pub(crate) conflicts: Arc<pulls::ConflictCache>,
     pub(crate) terms: Arc<tokio::sync::Semaphore>,
-    pub(crate) pushes: Arc<tokio::sync::Semaphore>,
+    pub(crate) pushes: fetch::places::Places,
     pub(crate) git_programs: fetch::places::Places,
     /// Short ones, which are not to wait for those that last.
     pub(crate) comparisons: Arc<tokio::sync::Semaphore>,
@@ -231,11 +231,11 @@ impl Hub {
         Self(Arc::new(Inner {
             journal: reads::Journal::new(config.data.join("journal")),
             witness: witness::Witness::new(config.data.join("checkpoints.txt")),
-            pushes: Arc::new(tokio::sync::Semaphore::new(config.concurrent_pushes)),
+            pushes: fetch::places::Places::new(config.concurrent_pushes, push::SHARE),
             comparisons: Arc::new(tokio::sync::Semaphore::new(config.concurrent_comparisons)),
-            git_programs: fetch::places::Places::new(config.git_processes),
-            git_greetings: fetch::places::Places::new(config.git_processes),
-            git_requests: fetch::places::Places::new(fetch::request::IN_FILES),
+            git_programs: fetch::places::Places::new(config.git_processes, fetch::SHARE),
+            git_greetings: fetch::places::Places::new(config.git_processes, fetch::SHARE),
+            git_requests: fetch::places::Places::new(fetch::request::IN_FILES, fetch::SHARE),
             outbound: Outbound::new(
                 Policy::new(config.webhook_allow.clone()),
                 config.webhook_resolver.clone(),

@@ -113,7 +113,7 @@ impl Hub {
         commit: Option<Oid>,
     ) -> Result<Vec<TreeItem>, Problem> {
         match commit {
-            Some(commit) => self.all_files(access, commit).await,
+            Some(commit) => self.named_files(access, commit).await,
             None => Ok(Vec::new()),
         }
     }

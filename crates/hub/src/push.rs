@@ -18,15 +18,18 @@ use bastide_ledger::Context;
 use bastide_store::refs;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use crate::access::{Access, Propose, Write};
+use crate::fetch::places::Place;
 use crate::rules::Fault;
 use crate::uploads::Uploader;
 use crate::{Hub, Problem};
 
 /// Pushes that are taken apart and judged at the same time, where nobody says otherwise.
 pub const CONCURRENT_PUSHES: usize = 4;
+/// One account has at most one in so many of them, and always one.
+pub(crate) const SHARE: usize = 2;
 /// Largest pack, where nobody says otherwise.
 pub const MAX_PUSH_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// After so long without a word the client is told that we are still there.
@@ -43,7 +46,7 @@ pub struct Push {
     capabilities: Capabilities,
     pack: Pack,
     /// Its place among the pushes that are worked at.
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Place>,
 }
 
 /// What came of the pack.

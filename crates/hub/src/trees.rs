@@ -1,6 +1,8 @@
 //! What is in a commit: listings, facts about paths, the last commit of each.
 
-use bastide_core::limits::{TREE_PAGE, TREE_PAGE_EXPANDED};
+use std::collections::HashMap;
+
+use bastide_core::limits::{MAX_PATH_SEGMENTS, TREE_PAGE, TREE_PAGE_EXPANDED};
 use bastide_core::{EntryPath, Oid, Sha256, Timestamp, XetHash};
 use bastide_git::{Commit, Entry, GitError, Pointer, Repo, Walked};
 use bastide_store::{Reader, xet};
@@ -10,6 +12,9 @@ use crate::{Hub, Problem};
 
 /// A commit of no more entries than this is listed at once; others are on the blocking pool.
 const INLINE_ENTRIES: usize = 256;
+
+/// Files of a commit that are named beside other facts: clients that see more than 50,000 ask for the tree, page by page.
+const MAX_NAMED_FILES: usize = 100_000;
 
 /// A path of a commit, with what clients want to know of it.
 #[derive(Debug, Clone)]
@@ -145,6 +150,21 @@ impl Hub {
         }
     }
 
+    /// The first files of a commit, as many as are named beside other facts.
+    pub async fn named_files<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        commit: Oid,
+    ) -> Result<Vec<TreeItem>, Problem> {
+        let few = self.objects(access, move |repo| files_of(repo, commit, INLINE_ENTRIES)).await?;
+        match few {
+            Some(files) => Ok(files),
+            None => {
+                self.objects_blocking(access, move |repo| first_files(repo, commit, MAX_NAMED_FILES)).await
+            }
+        }
+    }
+
     /// Bytes of a file, or of all files below a folder; of everything without a path.
     pub async fn tree_size<L: Includes<See>>(
         &self,
@@ -152,8 +172,11 @@ impl Hub {
         commit: Oid,
         path: Option<&EntryPath>,
     ) -> Result<u64, Problem> {
+        let Some(path) = path else {
+            let size = move |repo: &Repo| size_below(repo, repo.commit(commit)?.tree, &mut HashMap::new(), 0);
+            return self.objects_blocking(access, size).await;
+        };
         let files = self.all_files(access, commit).await?;
-        let Some(path) = path else { return Ok(total_size(files.iter())) };
         let folder = format!("{path}/");
         let wanted = |file: &&TreeItem| file.path == path.as_str() || file.path.starts_with(&folder);
         let found: Vec<&TreeItem> = files.iter().filter(wanted).collect();
@@ -228,6 +251,33 @@ fn item(repo: &Repo, walked: Walked) -> Result<TreeItem, GitError> {
         }
     };
     Ok(TreeItem { path, oid: entry.oid, kind, last_commit: None })
+}
+
+/// The first files of a commit, looking at no more entries than it takes.
+fn first_files(repo: &Repo, commit: Oid, most: usize) -> Result<Vec<TreeItem>, GitError> {
+    let found = repo.list(repo.commit(commit)?.tree, "", true, None, most)?;
+    found.into_iter().filter(|walked| !walked.entry.is_tree()).map(|walked| item(repo, walked)).collect()
+}
+
+/// Bytes below a folder. Each folder is read once, however often it stands in the tree.
+fn size_below(repo: &Repo, tree: Oid, known: &mut HashMap<Oid, u64>, depth: usize) -> Result<u64, GitError> {
+    if let Some(size) = known.get(&tree) {
+        return Ok(*size);
+    }
+    if depth > MAX_PATH_SEGMENTS {
+        return Err(GitError::Damaged { oid: tree, what: "folders nested too deep" });
+    }
+    let mut size = 0u64;
+    for entry in &repo.tree(tree)?.entries {
+        let more = if entry.is_tree() {
+            size_below(repo, entry.oid, known, depth + 1)?
+        } else {
+            item(repo, Walked { path: String::new(), entry: entry.clone() })?.size()
+        };
+        size = size.saturating_add(more);
+    }
+    known.insert(tree, size);
+    Ok(size)
 }
 
 /// The files of a commit; `None` when there are more entries than `limit`.

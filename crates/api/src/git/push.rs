@@ -38,7 +38,7 @@ async fn receive(hub: &Hub, request: Request) -> GitAnswer<Response> {
     let access = caller.repo::<Propose>(hub, &route.path).await?;
     super::has_type(&parts.headers, REQUEST)?;
     let limit = hub.config.max_push_bytes.saturating_mul(EXCESS).saturating_add(COMMAND_BYTES);
-    let push = hub.receive_push(&access, decoded(&parts.headers, body, limit)?).await?;
+    let push = hub.receive_push(&caller.context, &access, decoded(&parts.headers, body, limit)?).await?;
     let answer = hub.finish_push(&caller.context, &access, push);
     Ok(answered(RESULT, Body::from_stream(answer.map(Ok::<Bytes, std::convert::Infallible>))))
 }

@@ -12,8 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Problem;
 
-/// One account, or one address without an account, has at most one in so many places.
-const SHARE: usize = 4;
 /// What is told to whoever finds no place.
 const RETRY_SECONDS: u32 = 30;
 
@@ -59,8 +57,9 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    pub(crate) fn new(places: usize) -> Self {
-        let own = (places / SHARE).max(1);
+    /// One account, or one address without an account, has at most one in `share` of the places, and always one.
+    pub(crate) fn new(places: usize, share: usize) -> Self {
+        let own = (places / share).max(1);
         let (shares, waiting) = (Mutex::default(), AtomicUsize::new(0));
         Self { all: Arc::new(Semaphore::new(places)), own, shares, waiting }
     }
@@ -125,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_has_more_than_a_share_of_the_places() {
-        let places = Places::new(8);
+        let places = Places::new(8, 4);
         let (one, other) = (from("2001:db8::1"), from("2001:db8:0:1::1"));
         let first = places.take(&one, SHORT).await.unwrap();
         let _second = places.take(&from("2001:db8::ffff"), SHORT).await.unwrap();
@@ -138,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_others_is_known_and_nothing_is_kept_of_those_who_went() {
-        let places = Arc::new(Places::new(1));
+        let places = Arc::new(Places::new(1, 4));
         let first = places.take(&from("10.0.0.1"), SHORT).await.unwrap();
         assert!(places.take(&from("10.0.0.1"), SHORT).await.is_err() && !places.are_waited_for());
         let waiting = {

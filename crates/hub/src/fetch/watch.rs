@@ -8,6 +8,8 @@ use bastide_git::{GitError, SnapshotRef};
 
 /// Objects of one request that are remembered by name; others are counted.
 const MAX_WANTS: usize = 1000;
+/// Commits of a request at which a client says that its history ends: git takes long over many, whatever they are.
+const MAX_SHALLOW: u64 = 50_000;
 /// So much of a line is looked at: `want`, a space, an id.
 const KEEP: usize = 64;
 
@@ -19,6 +21,8 @@ pub(super) struct Asked {
     pub more: u64,
     /// Does it have something of the repository?
     pub has_some: bool,
+    /// Lines that say where the client's history ends.
+    shallow: u64,
     packets: Lines,
 }
 
@@ -40,11 +44,13 @@ impl Clone for Lines {
 
 impl Asked {
     pub(super) fn take(&mut self, part: &[u8]) -> Result<(), GitError> {
-        let Self { wants, more, has_some, packets } = self;
-        let fed = packets.0.feed(part, |packet| {
+        let Self { wants, more, has_some, shallow, packets } = self;
+        packets.0.feed(part, |packet| {
             let Packet::Line(line) = packet else { return true };
             if line.starts_with(b"have ") {
                 *has_some = true;
+            } else if line.starts_with(b"shallow ") {
+                *shallow += 1;
             } else if let Some(oid) = want(line) {
                 if wants.len() < MAX_WANTS {
                     wants.push(oid);
@@ -53,8 +59,11 @@ impl Asked {
                 }
             }
             true
-        });
-        fed.map(drop)
+        })?;
+        match *shallow {
+            0..=MAX_SHALLOW => Ok(()),
+            _ => Err(GitError::Protocol("a client's history ends at 50000 commits at most: clone anew")),
+        }
     }
 
     /// Has the request ended between two packets?
@@ -157,6 +166,14 @@ mod tests {
         assert!(asked(&["want nothing\n", "wanted\n", "want "]).wants.is_empty());
         let many = asked(&vec![format!("want {ID}\n").as_str(); MAX_WANTS + 3]);
         assert_eq!((many.wants.len(), many.more), (MAX_WANTS, 3));
+    }
+
+    #[test]
+    fn a_history_ends_at_so_many_commits_and_no_more() {
+        let mut edge = asked(&vec![format!("shallow {ID}\n").as_str(); MAX_SHALLOW as usize]);
+        let mut line = Vec::new();
+        push_line(&mut line, format!("shallow {ID}\n").as_bytes());
+        assert!(edge.take(&line).is_err());
     }
 
     fn answered(parts: &[&[u8]]) -> (Vec<bool>, Answered) {

@@ -25,12 +25,14 @@ use crate::{Hub, Problem};
 /// New commits of one push, and paths that they change: all of it is one transaction.
 const MAX_PUSH_COMMITS: usize = 50_000;
 const MAX_PUSH_CHANGES: usize = 1_000_000;
+/// Bytes of the messages of new commits together: all of them are in memory, and packed they are next to nothing.
+const MAX_PUSH_TEXT: usize = 128 * 1024 * 1024;
 /// New commits under all refs of a push together.
 const MAX_NEEDED: usize = 10_000_000;
 /// How long one push is looked at.
 const MAX_TIME: Duration = Duration::from_secs(600);
 const TOO_LONG: &str = "looking at what the push brings took too long: push older commits first";
-const TOO_MUCH: &str = "a push brings at most 50000 commits and 1000000 changed paths: push older commits first, \
+const TOO_MUCH: &str = "a push brings at most 50000 commits, 1000000 changed paths and 128 MiB of messages: push older commits first, \
     as in: git push origin <an older commit>:refs/heads/main";
 
 /// A new commit that is as it has to be.

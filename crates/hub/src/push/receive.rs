@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bastide_git::push::{CommandReader, Commands};
 use bastide_git::{GitError, Quarantine, Running};
+use bastide_ledger::Context;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::io::AsyncWriteExt;
@@ -21,6 +22,10 @@ use crate::{Hub, Problem};
 /// How long taking a pack apart may go on after its last byte: so long, and a second more for so many bytes.
 const LEAST_INDEX_TIME: Duration = Duration::from_secs(20);
 const BYTES_A_SECOND: u64 = 1024 * 1024;
+/// Processor time that taking a pack apart may need: so many seconds, and one more for so many bytes. Two threads work
+/// at it.
+const LEAST_PROCESSOR_SECONDS: u64 = 20;
+const BYTES_A_PROCESSOR_SECOND: u64 = 512 * 1024;
 const BUSY_SECONDS: u32 = 30;
 /// How long we wait for a client in all: so much, and a second more for so many bytes that it has sent.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +43,12 @@ const PACK_HEAD: usize = 12;
 
 impl Hub {
     /// Receives a push, pack and all. Only what is no push at all is an error; everything else is told in the answer.
-    pub async fn receive_push<S>(&self, access: &Access<Propose>, body: S) -> Result<Push, Problem>
+    pub async fn receive_push<S>(
+        &self,
+        context: &Context,
+        access: &Access<Propose>,
+        body: S,
+    ) -> Result<Push, Problem>
     where
         S: Stream<Item = io::Result<Bytes>> + Send,
     {
@@ -59,14 +69,12 @@ impl Hub {
             drain(&mut body).await?;
             return Ok(push(Pack::None, None));
         }
-        let turn = timeout(self.config.git_wait, self.pushes.clone().acquire_owned()).await;
-        let Ok(turn) = turn else {
+        let Ok(turn) = self.pushes.take(context, self.config.git_wait).await else {
             let busy = Problem::Busy { seconds: BUSY_SECONDS };
             // Only a report is shown; whoever has much to send is not waited for.
             let is_little = drain_little(first.len() as u64, &mut body).await?;
             return if is_little { Ok(push(Pack::Refused(busy.to_string()), None)) } else { Err(busy) };
         };
-        let turn = turn.map_err(Problem::internal)?;
         let copy = self.materialise(access).await?;
         let scratch = self.scratch()?;
         let quarantine = tokio::task::spawn_blocking(move || Quarantine::new(&scratch, &copy)).await??;
@@ -101,6 +109,11 @@ impl Hub {
         });
         Ok(done.await??)
     }
+}
+
+/// How long git may work at a pack of so many bytes.
+const fn processor_seconds(bytes: u64) -> u64 {
+    LEAST_PROCESSOR_SECONDS + bytes / BYTES_A_PROCESSOR_SECOND
 }
 
 async fn read_commands<S>(body: &mut S) -> Result<Option<(Commands, Bytes)>, Problem>
@@ -190,6 +203,7 @@ struct Work {
 impl Work {
     fn start(quarantine: Quarantine, limit: u64) -> Result<Self, Problem> {
         let (running, stdin) = quarantine.index_pack(limit)?;
+        running.limit_processor(processor_seconds(0))?;
         Ok(Self { parts: Some((running, quarantine)), stdin: Some(stdin), head: Vec::new() })
     }
 
@@ -201,7 +215,9 @@ impl Work {
         let mut stdin = self.stdin.take();
         let (mut part, mut sent, mut pace) = (first, 0, Pace::default());
         loop {
+            let allowed = processor_seconds(sent);
             sent += part.len() as u64;
+            self.allow(allowed, processor_seconds(sent))?;
             self.head.extend(part.iter().take(PACK_HEAD - self.head.len()));
             if let Some(open) = &mut stdin
                 && open.write_all(&part).await.is_err()
@@ -212,6 +228,14 @@ impl Work {
                 Some(next) => part = next,
                 None => return Ok(sent),
             }
+        }
+    }
+
+    /// The more has come, the longer git may work at it.
+    fn allow(&self, before: u64, seconds: u64) -> Result<(), Problem> {
+        match self.parts.as_ref().filter(|_| seconds > before) {
+            Some((running, _)) => Ok(running.limit_processor(seconds)?),
+            None => Ok(()),
         }
     }
 
@@ -284,6 +308,12 @@ fn refusal(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_at_the_processor_grows_with_the_pack() {
+        assert_eq!(processor_seconds(BYTES_A_PROCESSOR_SECOND - 1), LEAST_PROCESSOR_SECONDS);
+        assert_eq!(processor_seconds(BYTES_A_PROCESSOR_SECOND * 7), LEAST_PROCESSOR_SECONDS + 7);
+    }
 
     #[tokio::test]
     async fn who_trickles_is_left() {

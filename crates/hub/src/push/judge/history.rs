@@ -7,7 +7,7 @@ use bastide_core::{Oid, RefName};
 use bastide_git::{Commit, GitError, Inspector, Received, Repo};
 use bastide_store::git;
 
-use super::{MAX_PUSH_COMMITS, NewCommit, Tip, bounded};
+use super::{MAX_PUSH_COMMITS, MAX_PUSH_TEXT, NewCommit, Tip, bounded};
 use crate::push::{Pusher, Wish};
 use crate::ref_rules::Move;
 use crate::{Hub, Problem, rules};
@@ -108,11 +108,16 @@ fn walk(
     let mut inspector = Inspector::new(repo).of(came)?;
     let mut left = HashSet::new();
     let mut open = roots;
+    let mut text: usize = commits.values().map(|commit| commit.message.len()).sum();
     while let Some(id) = open.pop() {
         if commits.contains_key(&id) || commits.len() > MAX_PUSH_COMMITS {
             continue;
         }
         let commit = inspector.commit(id)?;
+        text += commit.message.len();
+        if text > MAX_PUSH_TEXT {
+            return Err(GitError::TooManyChanges);
+        }
         for parent in &commit.parents {
             if came.is_some_and(|came| came.objects.contains(parent)) {
                 open.push(*parent)

@@ -241,10 +241,13 @@ impl Hub {
         access: &Access<Write>,
         name: &RefName,
     ) -> Result<(), Problem> {
+        let old = refs::get(&mut self.db.read().await?, access, name).await?;
+        let old = old.ok_or_else(|| Problem::RevisionNotFound(name.short().to_owned()))?;
+        if name.is_branch() {
+            self.refuse_lost(context, access, old.commit).await?;
+        }
         let mut tx = self.write_to(context, access).await?;
         RefRules::load(&mut tx, access).await?.check(name, Move::Delete)?;
-        let old = refs::get(&mut tx, access, name).await?;
-        let old = old.ok_or_else(|| Problem::RevisionNotFound(name.short().to_owned()))?;
         if !refs::swap(&mut tx, access, name, Some(old.target), None, context.now()).await? {
             return Err(Problem::Stale);
         }

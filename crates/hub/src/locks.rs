@@ -1,13 +1,14 @@
 //! Locks of git-lfs: a file that somebody works on alone. A lock holds in every branch, for everybody
 //! but its owner, and however a change comes: the client looks before a push, the hub at every change.
 
-use bastide_core::{Actor, EntryPath, NamespaceId, id::RowId};
+use bastide_core::{Actor, EntryPath, NamespaceId, Oid, id::RowId};
 use bastide_ledger::{Action, Context};
 use bastide_store::{Reader, locks};
 
 pub use bastide_store::locks::{Lock, Wanted};
 
 use crate::access::{Access, Includes, See, Write};
+use crate::history::replaced_paths;
 use crate::repos::repo_event;
 use crate::{Hub, Problem};
 
@@ -135,6 +136,22 @@ impl Hub {
             "locked by others: {}{more}. Ask them to unlock, or unlock with `git lfs unlock --force`.",
             named.collect::<Vec<_>>().join(", ")
         )))
+    }
+
+    /// Refuses that a branch goes with files that others have locked: who deletes it could make it anew from
+    /// where those were others.
+    pub(crate) async fn refuse_lost<L: Includes<See>>(
+        &self,
+        context: &Context,
+        access: &Access<L>,
+        head: Oid,
+    ) -> Result<(), Problem> {
+        if locks::of_others(&mut self.db.read().await?, access, context.user_id()).await?.is_empty() {
+            return Ok(());
+        }
+        let paths = self.objects_blocking(access, move |repo| replaced_paths(repo, head, None)).await?;
+        let paths = paths.iter().map(String::as_str);
+        self.refuse_locked(&mut self.db.read().await?, context, access, paths).await
     }
 }
 

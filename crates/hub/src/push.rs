@@ -192,6 +192,7 @@ impl Hub {
             Pack::None | Pack::Refused(_) => judge::Judged::default(),
         };
         self.refuse_unrelated(pusher, wishes, &judged).await?;
+        self.refuse_lost_branches(pusher, wishes).await?;
         let judged_ms = began.elapsed().as_millis();
         refuse_all_or_none(wishes, atomic);
         let done = self.publish_push(pusher, wishes, pack, &judged, (atomic, answer)).await;

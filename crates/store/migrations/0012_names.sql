@@ -11,15 +11,3 @@ UPDATE discussion SET base_seen = (SELECT r.commit_id FROM git_ref r
     WHERE is_pull_request = 1 AND is_open = 1;
 -- The pull requests among the refs to a commit.
 CREATE INDEX git_ref_by_commit ON git_ref (repo_id, commit_id);
-
--- Where a branch stood that was deleted while others had locked files: one of its name that is made anew is
--- held against it, as if it were moved. It is forgotten with its commit.
-CREATE TABLE deleted_branch (
-    repo_id {int} NOT NULL,
-    name TEXT NOT NULL,
-    commit_id {blob} NOT NULL,
-    deleted_at {int} NOT NULL,
-    PRIMARY KEY (repo_id, name),
-    FOREIGN KEY (repo_id, commit_id) REFERENCES git_commit (repo_id, commit_id) ON DELETE CASCADE
-);
-CREATE INDEX deleted_branch_by_commit ON deleted_branch (repo_id, commit_id);

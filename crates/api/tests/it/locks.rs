@@ -241,6 +241,10 @@ async fn a_forced_push_back_changes_no_locked_file() {
     };
     let refused = push().await;
     assert!(refused.contains("ng refs/heads/next locked by others: a.bin by anna"), "{refused}");
+    // Nor does the branch go, to be made anew from where the file was another.
+    let refused =
+        will.send(Method::DELETE, "/api/models/lab/m/branch/next", &[], Body::empty()).await.expect(403);
+    assert!(refused.header("x-error-message").contains("a.bin by anna"));
     unlock(&anna, "lab/m", &made, false).await.expect(200);
     let moved = push().await;
     assert!(moved.contains("ok refs/heads/next"), "{moved}");

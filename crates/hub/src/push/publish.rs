@@ -112,6 +112,30 @@ impl Hub {
         Ok((rewrites && !own).then(|| "only its author may force-push a pull request".to_owned()))
     }
 
+    /// A branch does not go with what others have locked in it.
+    pub(super) async fn refuse_lost_branches(
+        &self,
+        pusher: &Pusher,
+        wishes: &mut [Wish],
+    ) -> Result<(), Problem> {
+        let access = &pusher.permit();
+        for wish in wishes {
+            let Some((name, None)) = wish.open() else { continue };
+            // Where a branch is said to be that is not there, the transaction finds it elsewhere.
+            let head = refs::get(&mut self.db.read().await?, access, name).await?;
+            let Some(head) = head.filter(|head| name.is_branch() && Some(head.target) == wish.command.old)
+            else {
+                continue;
+            };
+            match self.refuse_lost(&pusher.context, access, head.commit).await {
+                Ok(()) => {}
+                Err(Problem::Internal(detail)) => return Err(Problem::Internal(detail)),
+                Err(problem) => wish.refuse(problem.to_string()),
+            }
+        }
+        Ok(())
+    }
+
     /// A pull request stays one that shares a commit with its base: who reviews it could not see what it changes.
     pub(super) async fn refuse_unrelated(
         &self,

@@ -97,6 +97,8 @@ pub struct File {
     pub proposals_per_day: Option<u64>,
     /// programs of git that may serve clones and fetches at the same time; others wait, and get 503 after 30 s
     pub git_processes: Option<usize>,
+    /// networks of the proxies in front of the hub: what they add to `X-Forwarded-For` is believed, like ["10.1.0.0/16"]
+    pub trusted_proxies: Option<Vec<String>>,
     /// networks and hosts besides the public internet that webhooks may send to, like ["10.1.0.0/16", "ci.lab:8080"]
     pub webhook_allow: Option<Vec<String>>,
     /// events that one webhook sends in a day; at least 1
@@ -161,6 +163,11 @@ impl File {
         Ok(())
     }
 
+    fn trusted_proxies(&self) -> anyhow::Result<Vec<bastide_core::network::Network>> {
+        let entries = self.trusted_proxies.as_deref().unwrap_or_default().iter();
+        entries.map(|text| text.parse().context("trusted_proxies")).collect()
+    }
+
     fn webhook_allow(&self) -> anyhow::Result<Vec<bastide_hub::Allowed>> {
         let entries = self.webhook_allow.as_deref().unwrap_or_default().iter();
         let parse = |text: &String| bastide_hub::Allowed::parse(text).context("webhook_allow");
@@ -208,6 +215,7 @@ impl Settings {
             serve.default_visibility.or(file.default_visibility).unwrap_or(hub.default_visibility);
         file.apply_numbers(&mut hub)?;
         hub.webhook_allow = file.webhook_allow()?;
+        hub.trusted_proxies = file.trusted_proxies()?;
         let database = location.database.clone().or(file.database);
         check_scheme("database", database.as_deref(), &["postgres://", "postgresql://"])?;
         let storage = location.storage.clone().or(file.storage);
@@ -321,6 +329,10 @@ mod tests {
     fn what_webhooks_may_reach_is_parsed_at_the_start() {
         let good = settings("webhook_allow = ['10.1.0.0/16', 'ci.lab:8080', '[::1]:80']").unwrap();
         assert_eq!(good.hub.webhook_allow.len(), 3);
+        let good = settings("trusted_proxies = ['127.0.0.1', 'fd00::/8']").unwrap();
+        assert_eq!(good.hub.trusted_proxies.len(), 2);
+        let error = format!("{:#}", settings("trusted_proxies = ['proxy.lab']").unwrap_err());
+        assert!(error.starts_with("trusted_proxies: 'proxy.lab' is no network"), "{error}");
         let error = format!("{:#}", settings("webhook_allow = ['10.1.0.0/99']").unwrap_err());
         assert!(error.starts_with("webhook_allow: '10.1.0.0/99' is neither"), "{error}");
     }
@@ -344,7 +356,7 @@ mod tests {
         let source = include_str!("config.rs");
         let body = source.split("pub struct File {").nth(1).unwrap().split("\n}").next().unwrap();
         let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines.len(), 40, "one line of comment for each key");
+        assert_eq!(lines.len(), 42, "one line of comment for each key");
         for pair in lines.chunks(2) {
             let (comment, key) = (pair[0].trim_start_matches("/// "), pair[1].trim_start_matches("pub "));
             let row = format!("| `{}` |", key.split(':').next().unwrap());

@@ -86,7 +86,7 @@ pub fn origin(parts: &Parts) -> Origin {
     }
 }
 
-/// The peer's address. A header that claims another is not believed.
+/// The client's address, as `client_address` has found it out.
 fn address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
 }

@@ -7,6 +7,7 @@ mod branch_rules;
 mod buffer;
 mod cards;
 mod cas;
+mod client_address;
 mod collections;
 mod commit;
 mod conditions;

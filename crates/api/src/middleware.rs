@@ -1,11 +1,12 @@
 //! What every request passes: a request id, headers for browsers, redirects of moved
 //! repositories, one log line, and a net for panics.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use bastide_core::RepoPath;
@@ -17,6 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutBody;
 
 use crate::answer::{Moved, X_REQUEST_ID, header_text, problem_response};
+use crate::client_address::client_address;
 use crate::lfs_errors;
 
 const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
@@ -100,6 +102,10 @@ async fn every_request(State(hub): State<Hub>, mut request: Request, next: Next)
     let host = host.or_else(|| uri.authority().map(Authority::as_str));
     if let Some(url) = hub.config.url_for_host(host) {
         request.extensions_mut().insert(HubUrl(url));
+    }
+    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
+        let client = client_address(peer.ip(), request.headers(), &hub.config.trusted_proxies);
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, peer.port())));
     }
     let mut response = next.run(request).await;
     if let Some(Moved(from, to)) = response.extensions_mut().remove::<Moved>() {

@@ -9,6 +9,7 @@ pub mod hash;
 pub mod id;
 pub mod limits;
 pub mod name;
+pub mod network;
 pub mod path;
 pub mod refs;
 pub mod role;

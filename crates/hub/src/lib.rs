@@ -117,6 +117,8 @@ pub struct Config {
     pub concurrent_comparisons: usize,
     /// How long a fetch or a push waits for its turn: tests have their own.
     pub git_wait: std::time::Duration,
+    /// Proxies that are believed who a request is from.
+    pub trusted_proxies: Vec<bastide_core::network::Network>,
     /// What webhooks may be sent to besides the public internet.
     pub webhook_allow: Vec<Allowed>,
     /// Events that one webhook sends in a day.
@@ -147,6 +149,7 @@ impl Config {
             git_processes: 16,
             concurrent_comparisons: diffs::CONCURRENT_COMPARISONS,
             git_wait: std::time::Duration::from_secs(30),
+            trusted_proxies: Vec::new(),
             webhook_allow: Vec::new(),
             webhook_daily_triggers: 1000,
             webhook_log_days: 30,

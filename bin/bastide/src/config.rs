@@ -91,6 +91,10 @@ pub struct File {
     pub quota_bytes_org: Option<u64>,
     /// bytes that somebody without the right to write may bring to one repository by pull requests
     pub proposal_bytes: Option<u64>,
+    /// bytes that all of them together may bring to one repository
+    pub proposal_bytes_repo: Option<u64>,
+    /// the same for all repositories of one user or organization
+    pub proposal_bytes_owner: Option<u64>,
     /// pull requests that somebody without the right to write may have open in one repository
     pub proposals_open: Option<u64>,
     /// pull requests that a user may open in a day where it has no right to write
@@ -149,6 +153,8 @@ impl File {
         hub.quota_bytes_org = quota("quota_bytes_org", self.quota_bytes_org)?;
         // None at all is a choice, too.
         hub.proposal_bytes = self.proposal_bytes.unwrap_or(hub.proposal_bytes);
+        hub.proposal_bytes_repo = self.proposal_bytes_repo.unwrap_or(hub.proposal_bytes_repo);
+        hub.proposal_bytes_owner = self.proposal_bytes_owner.unwrap_or(hub.proposal_bytes_owner);
         if let Some(processes) = self.git_processes {
             hub.git_processes = in_range("git_processes", processes, &GIT_PROCESSES)?;
         }
@@ -356,7 +362,7 @@ mod tests {
         let source = include_str!("config.rs");
         let body = source.split("pub struct File {").nth(1).unwrap().split("\n}").next().unwrap();
         let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines.len(), 42, "one line of comment for each key");
+        assert_eq!(lines.len(), 46, "one line of comment for each key");
         for pair in lines.chunks(2) {
             let (comment, key) = (pair[0].trim_start_matches("/// "), pair[1].trim_start_matches("pub "));
             let row = format!("| `{}` |", key.split(':').next().unwrap());

@@ -84,7 +84,7 @@ async fn preupload(
     let (commit, verdicts) =
         hub.preupload(&by.reader(), &revision, candidates.collect(), attributes, ignores).await?;
     let new_bytes = verdicts.iter().map(|verdict| verdict.new_bytes).fold(0, u64::saturating_add);
-    hub.check_upload_quota(&by, new_bytes).await?;
+    hub.check_upload_quota(&caller.context, &by, new_bytes).await?;
     let files: Vec<Value> = verdicts.iter().map(verdict_json).collect();
     Ok(Json(json!({ "files": files, "commitOid": commit })))
 }

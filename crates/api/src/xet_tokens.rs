@@ -42,7 +42,7 @@ async fn write_token(
     let purpose = purpose(&query, &route.joined_tail());
     let by = caller.uploader(&hub, &route.path, purpose).await?;
     // How much is to come nobody knows yet: but there has to be some room.
-    hub.check_upload_quota(&by, 1).await?;
+    hub.check_upload_quota(&caller.context, &by, 1).await?;
     Ok(token_response(&hub.xet_upload_token(&caller.context, &by)))
 }
 

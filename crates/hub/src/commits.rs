@@ -19,7 +19,7 @@ use crate::access::{Access, Includes, Level, Propose, Read, See, Write};
 use crate::authors::author;
 use crate::metadata::Metadata;
 use crate::rules::{self, lines};
-use crate::uploads::Uploader;
+use crate::uploads::{ProposalRoom, Uploader, take_over};
 use crate::{Hub, Problem};
 
 const ATTRIBUTES: &str = ".gitattributes";
@@ -68,7 +68,7 @@ pub struct CommitBuilder {
     readme: Option<Bytes>,
     attributes: Option<Bytes>,
     /// Bytes of regular files that may still come, where there is a bound; and why no more may.
-    room: Option<(u64, Problem)>,
+    room: Option<(u64, ProposalRoom)>,
 }
 
 /// An operation that was taken. They stay in their order: a path may come up more than once.
@@ -139,7 +139,7 @@ impl CommitBuilder {
         let Some((room, why)) = &mut self.room else { return Ok(()) };
         match room.checked_sub(bytes) {
             Some(left) => *room = left,
-            None => return Err(Problem::Quota(why.to_string())),
+            None => return Err(why.refused()),
         }
         Ok(())
     }
@@ -188,7 +188,7 @@ pub(crate) struct Prepared {
     /// The paths that it was told to change, where others may have locked them.
     touched: Vec<EntryPath>,
     /// It brings something: what only removes is never refused for want of room.
-    brings: bool,
+    pub brings: bool,
     pub title: String,
     message: String,
     author: Person,
@@ -211,7 +211,7 @@ impl Hub {
     pub async fn begin_commit_by(&self, context: &Context, by: &Uploader) -> Result<CommitBuilder, Problem> {
         let room = self.upload_room(context, by, 0).await?;
         let mut builder = self.begin_commit()?;
-        builder.room = room.map(|room| (room, self.no_room()));
+        builder.room = room.map(|room| (room.left(), room));
         Ok(builder)
     }
 
@@ -336,7 +336,11 @@ impl Hub {
             let touched = prepared.touched.iter().map(EntryPath::as_str);
             self.refuse_locked(tx, context, access, touched).await?;
         }
+        take_over(tx, access, prepared.large.iter().copied()).await?;
         self.write_commit_rows(tx, context, access, prepared).await?;
+        if prepared.brings {
+            self.quota_in(tx, access, 0).await?;
+        }
         repos::touch(tx, access, now).await?;
         if let Some(metadata) = &prepared.metadata {
             self.store_metadata(tx, access, metadata).await?;
@@ -344,19 +348,16 @@ impl Hub {
         Ok(())
     }
 
-    /// The rows of a commit, which is part of no branch by them.
+    /// The rows of a commit, which is part of no branch by them. Says whether its pack is new.
     pub(crate) async fn write_commit_rows<L: Includes<See> + Includes<Propose>>(
         &self,
         tx: &mut bastide_store::WriteTx,
         context: &Context,
         access: &Access<L>,
         prepared: &Prepared,
-    ) -> Result<(), Problem> {
+    ) -> Result<bool, Problem> {
         let now = context.now();
-        self.add_pack(tx, access, &prepared.pack, now).await?;
-        if prepared.brings {
-            self.quota_in(tx, access, 0).await?;
-        }
+        let added = self.add_pack(tx, access, &prepared.pack, now).await?;
         let parents: Vec<Oid> = prepared.head.into_iter().collect();
         let row = CommitRow {
             id: prepared.commit,
@@ -371,7 +372,8 @@ impl Hub {
         };
         let changes: Vec<ChangeRow<'_>> =
             prepared.changes.iter().map(|(path, object)| ChangeRow { path, object: *object }).collect();
-        Ok(git::add_commit(tx, access, &row, &changes).await?)
+        git::add_commit(tx, access, &row, &changes).await?;
+        Ok(added)
     }
 
     pub(crate) fn check_card<L: Level>(

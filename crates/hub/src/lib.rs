@@ -99,6 +99,9 @@ pub struct Config {
     pub gc_grace_seconds: i64,
     /// Bytes that somebody without the right to write may bring to one repository by pull requests.
     pub proposal_bytes: u64,
+    /// Bytes that all of them together may bring to one repository, and to all repositories of one owner.
+    pub proposal_bytes_repo: u64,
+    pub proposal_bytes_owner: u64,
     /// Pull requests that somebody without the right to write may have open in one repository.
     pub proposals_open: u64,
     /// Pull requests that a user may open in a day where it cannot write.
@@ -140,6 +143,8 @@ impl Config {
             lfs_multipart_bytes: 1 << 30,
             gc_grace_seconds: 86_400,
             proposal_bytes: 5 << 30,
+            proposal_bytes_repo: 50 << 30,
+            proposal_bytes_owner: 200 << 30,
             proposals_open: 20,
             proposals_per_day: 50,
             quota_bytes_user: None,

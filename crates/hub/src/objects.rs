@@ -196,15 +196,15 @@ impl Hub {
         self.keep_if(stored, &pack).await.map(|()| pack)
     }
 
-    /// Adds a pack to a repository, and has its packs merged when they have become many.
+    /// Adds a pack to a repository, and has its packs merged when they have become many. Says whether it is new.
     pub(crate) async fn add_pack<L: Includes<See> + Includes<Propose>>(
         &self,
         tx: &mut WriteTx,
         access: &Access<L>,
         pack: &Pack,
         now: Timestamp,
-    ) -> Result<(), Problem> {
-        git::add_pack(tx, access, pack, now).await?;
+    ) -> Result<bool, Problem> {
+        let added = git::add_pack(tx, access, pack, now).await?;
         let count = git::pack_count(tx, access).await?;
         if count > MAX_PACKS {
             return Err(Problem::Busy { seconds: MERGE_WAIT_SECONDS });
@@ -212,7 +212,7 @@ impl Hub {
         if count > MERGE_PACKS_FROM {
             bastide_store::jobs::enqueue(tx, now, crate::jobs::merge_packs::new(access, now)).await?;
         }
-        Ok(())
+        Ok(added)
     }
 
     /// Passes a result on. When it is a failure that certainly left no row behind, the bytes that

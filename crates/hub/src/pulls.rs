@@ -13,6 +13,7 @@ mod storage;
 use bastide_core::{DiscussionEventKind, DiscussionStatus, Oid, RefName, Revision};
 use bastide_ledger::{Action, Context};
 use bastide_store::discussions::{self, Discussion, PullRequest};
+use bastide_store::proposals::CommitCharge;
 use bastide_store::refs::{self, Target};
 use bastide_store::{Reader, WriteTx};
 use serde_json::json;
@@ -27,7 +28,7 @@ pub(crate) use renamed::rename_commits;
 use crate::access::{Access, Includes, Level, Propose, Read, Write};
 use crate::commits::{CommitBuilder, CommitHeader, Committed, Draft, Prepared, check_header, message};
 use crate::discussions::{OpenRequest, add_event, check_room, discussion_event};
-use crate::uploads::{Uploader, keep_file, proposer};
+use crate::uploads::{Uploader, keep_file, proposer, take_over};
 use crate::{Hub, Problem};
 
 /// Longest title that a commit's first line becomes.
@@ -199,12 +200,20 @@ impl Hub {
         if !refs::swap_pull_request(tx, &access, number, head, target, now).await? {
             return Err(Problem::Stale);
         }
-        self.write_commit_rows(tx, context, &access, prepared).await?;
-        if let Uploader::Proposer(access) = by {
-            let rows = prepared.changes.iter().map(|(path, _)| path.len() as u64 + ROW_BYTES).sum::<u64>();
-            self.put_proposal(tx, context, access, (number, prepared.pack.bytes + rows)).await?;
+        let added = self.write_commit_rows(tx, context, &access, prepared).await?;
+        match by {
+            Uploader::Writer(access) => {
+                take_over(tx, access, prepared.large.iter().copied()).await?;
+                if prepared.brings { self.quota_in(tx, access, 0).await } else { Ok(()) }
+            }
+            Uploader::Proposer(access) => {
+                let rows =
+                    prepared.changes.iter().map(|(path, _)| path.len() as u64 + ROW_BYTES).sum::<u64>();
+                let pack_bytes = if added { prepared.pack.bytes } else { 0 };
+                let charge = CommitCharge { price: prepared.pack.bytes + rows, pack_bytes };
+                self.put_proposal(tx, context, access, number, charge).await
+            }
         }
-        Ok(())
     }
 
     /// The pull request that a caller may add commits to: one that is open or a draft, whose author it is or in

@@ -252,7 +252,7 @@ impl Hub {
 
     async fn record_copy(&self, context: &Context, from: &Access<Read>) -> Result<(), Problem> {
         let commit = self.head(from).await?;
-        let bytes = storage::usage(&mut self.db.read().await?, from).await?.repo_used;
+        let bytes = storage::usage(&mut self.db.read().await?, from).await?.repo.all;
         let object = commit.map(|commit| commit.to_string()).unwrap_or_default();
         self.record_read(context, from, Delivery { via: "duplicate", commit, path: None, object, bytes })
     }

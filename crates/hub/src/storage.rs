@@ -1,14 +1,16 @@
 //! How much is stored, and how much may be. A quota is looked at before bytes move, where their number
 //! is known, and again in every transaction that takes them: so uploads at the same time cannot go
 //! beyond it together. Uploads in parts that are under way count with what they may still bring.
+//!
+//! What only proposals use is not its owner's: it is measured by the bounds of proposers (`uploads`), and by the
+//! owner's quota when a writer takes it over.
 
 use bastide_ledger::{Action, Context, NewEvent};
-use bastide_store::permit::Rank;
 use bastide_store::{Reader, storage};
 
-pub use bastide_store::storage::{NamespaceUsage, Quota, Usage};
+pub use bastide_store::storage::{NamespaceUsage, Quota, Usage, Used};
 
-use crate::access::{Access, Admin, Level, Namespace, Read, See};
+use crate::access::{Access, Admin, Includes, Level, Namespace, Read, See, Write};
 use crate::accounts::require_operator;
 use crate::repos::repo_event;
 use crate::uploads::Uploader;
@@ -39,16 +41,19 @@ impl Hub {
         }
     }
 
-    /// Refuses `more` bytes that a repository, or its namespace, has no room for. Before they move.
-    pub async fn check_quota<L: Level>(&self, access: &Access<L>, more: u64) -> Result<(), Problem> {
-        self.quota_in(&mut self.db.read().await?, access, more).await
-    }
-
-    /// The same for whoever brings content.
-    pub async fn check_upload_quota(&self, by: &Uploader, more: u64) -> Result<(), Problem> {
+    /// Refuses `more` bytes for which there is no room: of a writer in the quotas of the repository and its owner,
+    /// of a proposer in the bounds of proposals. Before they move.
+    pub async fn check_upload_quota(
+        &self,
+        context: &Context,
+        by: &Uploader,
+        more: u64,
+    ) -> Result<(), Problem> {
+        self.upload_room(context, by, more).await?;
         self.upload_quota_in(&mut self.db.read().await?, by, more).await
     }
 
+    /// The owner's quota, for what a writer brings. What a proposer brings is not the owner's.
     pub(crate) async fn upload_quota_in(
         &self,
         read: &mut Reader,
@@ -64,12 +69,12 @@ impl Hub {
     pub(crate) async fn room_by(&self, read: &mut Reader, by: &Uploader) -> Result<Option<Room>, Problem> {
         match by {
             Uploader::Writer(access) => self.room_in(read, access).await,
-            Uploader::Proposer(access) => self.room_in(read, access).await,
+            Uploader::Proposer(_) => Ok(None),
         }
     }
 
     /// The same in a transaction. What it has written counts already.
-    pub(crate) async fn quota_in<L: Level>(
+    pub(crate) async fn quota_in<L: Includes<Write>>(
         &self,
         read: &mut Reader,
         access: &Access<L>,
@@ -82,7 +87,7 @@ impl Hub {
     }
 
     /// What is left until a quota is reached; `None` where there is none.
-    pub(crate) async fn room_in<L: Level>(
+    pub(crate) async fn room_in<L: Includes<Write>>(
         &self,
         read: &mut Reader,
         access: &Access<L>,
@@ -93,15 +98,14 @@ impl Hub {
             Quota::Bytes(bytes) => Some(bytes),
             Quota::Default | Quota::Unlimited => None,
         };
-        let told = L::RANK >= Rank::Write;
         let mut tightest: Option<Room> = None;
         if let Some(limit) = of_repo {
             tightest =
-                Some(Room { what: access.repo().path.id(), used: usage.repo_used, reserved: 0, limit, told });
+                Some(Room { what: access.repo().path.id(), used: usage.repo.owned(), reserved: 0, limit });
         }
         if let Some(limit) = of_namespace {
             let reserved = storage::reserved(read, access, self.clock.now()).await?;
-            let room = Room { what: usage.namespace, used: usage.namespace_used, reserved, limit, told };
+            let room = Room { what: usage.namespace, used: usage.namespace_used.owned(), reserved, limit };
             if tightest.as_ref().is_none_or(|other| room.left() < other.left()) {
                 tightest = Some(room);
             }
@@ -144,12 +148,9 @@ impl Hub {
         Ok(tx.commit(quota_facts(event, quota, before)).await?)
     }
 
-    /// Bytes of a repository as it is listed and shown.
-    pub async fn used_storage<L: crate::access::Includes<See>>(
-        &self,
-        access: &Access<L>,
-    ) -> Result<u64, Problem> {
-        Ok(storage::usage(&mut self.db.read().await?, access).await?.repo_used)
+    /// Bytes of a repository as it is listed and shown: all that it has stored, what is proposed to it as well.
+    pub async fn used_storage<L: Includes<See>>(&self, access: &Access<L>) -> Result<u64, Problem> {
+        Ok(storage::usage(&mut self.db.read().await?, access).await?.repo.all)
     }
 }
 
@@ -176,8 +177,6 @@ pub(crate) struct Room {
     used: u64,
     reserved: u64,
     limit: u64,
-    /// Whether the caller may know the numbers.
-    told: bool,
 }
 
 impl Room {
@@ -196,12 +195,7 @@ impl Room {
         if !over {
             return Ok(());
         }
-        let Self { what, used, reserved, limit, told } = self;
-        if !told {
-            return Err(Problem::Quota(
-                "the owner of this repository has no room for this: ask them to make some".into(),
-            ));
-        }
+        let Self { what, used, reserved, limit } = self;
         if more == 0 {
             return Err(Problem::Quota(format!(
                 "no room for this: with it, {what} would use {} of its quota of {}. {CURE}",
@@ -294,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_quota_is_met_to_the_byte() {
-        let room = |used, reserved| Room { what: "ann".into(), used, reserved, limit: 100, told: true };
+        let room = |used, reserved| Room { what: "ann".into(), used, reserved, limit: 100 };
         assert!(room(60, 0).refuse(40).is_ok());
         assert!(room(60, 0).refuse(41).is_err());
         assert!(room(60, 30).refuse(11).is_err());

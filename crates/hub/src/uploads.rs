@@ -8,8 +8,9 @@
 use bastide_core::{NamespaceId, RepoId, RepoPath, Sha256, Timestamp, id::RowId};
 use bastide_ledger::Context;
 use bastide_store::permit::Repo;
+use bastide_store::proposals::CommitCharge;
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
-use bastide_store::{Reader, StoreError, WriteTx, proposals, repos};
+use bastide_store::{Reader, StoreError, WriteTx, proposals, repos, storage};
 
 use crate::access::{Access, Gate, Propose, Read, Write};
 use crate::{Hub, Problem};
@@ -138,21 +139,32 @@ impl Hub {
         context: &Context,
         by: &Uploader,
         more: u64,
-    ) -> Result<Option<u64>, Problem> {
+    ) -> Result<Option<ProposalRoom>, Problem> {
         let Uploader::Proposer(access) = by else { return Ok(None) };
-        let mut read = self.db.read().await?;
-        let room = self.proposal_room(&mut read, context, access).await?;
-        if more > room || room == 0 { Err(self.no_room()) } else { Ok(Some(room)) }
+        let bounds = self.proposal_bounds(&mut self.db.read().await?, context, access).await?;
+        let tightest = bounds.into_iter().min_by_key(ProposalRoom::left);
+        match tightest {
+            Some(room) if more > room.left() || room.left() == 0 => Err(room.refused()),
+            tightest => Ok(tightest),
+        }
     }
 
-    async fn proposal_room(
+    /// The bounds of what is proposed: by this user here, by everybody here, and in all that the owner has.
+    async fn proposal_bounds(
         &self,
         read: &mut Reader,
         context: &Context,
         access: &Access<Propose>,
-    ) -> Result<u64, Problem> {
-        let used = proposals::used_bytes(read, access, proposer(context)?).await?;
-        Ok(self.config.proposal_bytes.saturating_sub(used))
+    ) -> Result<[ProposalRoom; 3], Problem> {
+        let own = proposals::used_bytes(read, access, proposer(context)?).await?;
+        let usage = storage::usage(read, access).await?;
+        let config = &self.config;
+        let room = |of, used, limit| ProposalRoom { of, used, limit };
+        Ok([
+            room(ProposalsOf::User, own, config.proposal_bytes),
+            room(ProposalsOf::Repo, usage.repo.price, config.proposal_bytes_repo),
+            room(ProposalsOf::Owner, usage.namespace_used.price, config.proposal_bytes_owner),
+        ])
     }
 
     /// After something was counted, in its transaction: what is too much never happened.
@@ -162,16 +174,8 @@ impl Hub {
         context: &Context,
         access: &Access<Propose>,
     ) -> Result<(), Problem> {
-        let used = proposals::used_bytes(tx, access, proposer(context)?).await?;
-        if used > self.config.proposal_bytes { Err(self.no_room()) } else { Ok(()) }
-    }
-
-    pub(crate) fn no_room(&self) -> Problem {
-        Problem::Quota(format!(
-            "what you bring to a repository by pull requests, without the right to write to it, may have {} bytes: \
-             have one merged or its ref deleted, or ask for the right to write",
-            self.config.proposal_bytes
-        ))
+        let bounds = self.proposal_bounds(tx, context, access).await?;
+        bounds.iter().find(|room| room.used > room.limit).map_or(Ok(()), |room| Err(room.refused()))
     }
 
     /// The row of a xorb that has come, and its count.
@@ -227,12 +231,69 @@ impl Hub {
         tx: &mut WriteTx,
         context: &Context,
         access: &Access<Propose>,
-        (number, bytes): (u64, u64),
+        number: u64,
+        charge: CommitCharge,
     ) -> Result<(), Problem> {
-        let bytes = bytes.max(LEAST_BYTES);
-        proposals::charge_commit(tx, access, (proposer(context)?, number), bytes).await?;
+        let charge = CommitCharge { price: charge.price.max(LEAST_BYTES), ..charge };
+        proposals::charge_commit(tx, access, (proposer(context)?, number), charge).await?;
         self.check_room(tx, context, access).await
     }
+}
+
+/// Whose proposals together have a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ProposalsOf {
+    User,
+    Repo,
+    Owner,
+}
+
+/// What a bound of proposals leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct ProposalRoom {
+    of: ProposalsOf,
+    used: u64,
+    limit: u64,
+}
+
+impl ProposalRoom {
+    pub const fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+
+    pub(crate) fn refused(&self) -> Problem {
+        let limit = self.limit;
+        let cure = "ask a maintainer to merge or close old pull requests and to delete the refs of those that are closed";
+        Problem::Quota(match self.of {
+            ProposalsOf::User => format!(
+                "what you bring to a repository by pull requests, without the right to write to it, may have {limit} \
+                 bytes: have one merged or its ref deleted, or ask for the right to write"
+            ),
+            ProposalsOf::Repo => format!(
+                "all that is proposed to this repository by those without the right to write to it may have {limit} \
+                 bytes together, and there is no room for this: {cure}"
+            ),
+            ProposalsOf::Owner => format!(
+                "all that is proposed to the repositories of this owner may have {limit} bytes together, and there is \
+                 no room for this: {cure}"
+            ),
+        })
+    }
+}
+
+/// What a writer points at is the owner's from then on, whoever has brought it. The quota is for the caller.
+pub(crate) async fn take_over(
+    tx: &mut WriteTx,
+    access: &Access<Write>,
+    contents: impl IntoIterator<Item = Sha256>,
+) -> Result<(), StoreError> {
+    if !proposals::any(tx, access).await? {
+        return Ok(());
+    }
+    for sha256 in contents {
+        proposals::release_file(tx, access, sha256).await?;
+    }
+    Ok(())
 }
 
 /// What points at a file is about to be written: it is kept from collection, if that has not taken it.

@@ -48,8 +48,14 @@ pub async fn repo_faults<L: Includes<Read>>(
         faults.push(format!("it says that {said} like it: {counted} do"));
     }
     let (noted, used) = crate::storage::recount(read, access).await?;
-    if noted != used {
-        faults.push(format!("it uses {used} bytes, its row says {noted}"));
+    for (what, noted, used) in [
+        ("it uses", noted.all, used.all),
+        ("proposals use", noted.proposed, used.proposed),
+        ("proposers are charged", noted.price, used.price),
+    ] {
+        if noted != used {
+            faults.push(format!("{what} {used} bytes, its row says {noted}"));
+        }
     }
     Ok(faults)
 }

@@ -149,11 +149,11 @@ pub async fn take(
         Step::DropFile(id) => {
             let sql = "DELETE FROM xet_file \
                 WHERE id = $1 AND repo_id = $2 AND unused_since < $3 AND touched_at < $3";
-            tx.execute(sql, values![id, repo, before]).await?
+            u64::from(crate::proposals::drop_file(tx, sql, (repo, id), values![id, repo, before]).await?)
         }
         Step::DropRight(xorb) => {
             let sql = format!("DELETE FROM repo_xorb WHERE xorb_id = $4 AND {UNNEEDED}");
-            u64::from(crate::xet::drop_right(tx, &sql, values![repo, before, now, xorb]).await?)
+            u64::from(crate::xet::drop_right(tx, &sql, (repo, xorb), values![repo, before, now, xorb]).await?)
         }
     };
     Ok(changed > 0)

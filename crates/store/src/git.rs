@@ -37,21 +37,31 @@ pub async fn pack_count<L: Includes<See>>(read: &mut Reader, access: &Access<L>)
     read.one(sql, values![access.repo_id()]).await?.map_or(Ok(0), |row| row.get(0))
 }
 
-/// Adds a pack. The same objects packed again are the same pack: that is no error.
+/// The bytes of all packs together.
+pub async fn packed_bytes<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+) -> Result<u64, StoreError> {
+    let sql = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM git_pack WHERE repo_id = $1";
+    read.one(sql, values![access.repo_id()]).await?.map_or(Ok(0), |row| row.get(0))
+}
+
+/// Adds a pack. The same objects packed again are the same pack: that is no error. Says whether it is new.
 pub async fn add_pack<L: Includes<Propose>>(
     tx: &mut WriteTx,
     access: &Access<L>,
     pack: &Pack,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let sql = "INSERT INTO git_pack (repo_id, name, pack_key, index_key, objects, bytes, created_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (repo_id, name) DO NOTHING";
     let params =
         values![access.repo_id(), &pack.name, &pack.pack_key, &pack.index_key, pack.objects, pack.bytes, now];
-    if tx.execute(sql, params).await? > 0 {
+    let added = tx.execute(sql, params).await? > 0;
+    if added {
         storage::add(tx, access.repo_id(), signed(pack.bytes)).await?;
     }
-    Ok(())
+    Ok(added)
 }
 
 fn signed(bytes: u64) -> i64 {

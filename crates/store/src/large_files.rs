@@ -82,12 +82,13 @@ pub async fn delete(
         let file: RowId = row.get(0)?;
         let kept = tx.all("SELECT xorb_id FROM file_xorb WHERE file_id = $1", values![file]).await?;
         xorbs.extend(kept.iter().map(|row| row.get(0)).collect::<Result<Vec<RowId>, _>>()?);
-        tx.execute("DELETE FROM xet_file WHERE id = $1", values![file]).await?;
+        let sql = "DELETE FROM xet_file WHERE id = $1";
+        crate::proposals::drop_file(tx, sql, (repo, file), values![file]).await?;
     }
     xorbs.sort_unstable();
     xorbs.dedup();
     for xorb in xorbs {
-        xet::drop_right(tx, UNSHARED, values![repo, xorb, now]).await?;
+        xet::drop_right(tx, UNSHARED, (repo, xorb), values![repo, xorb, now]).await?;
     }
     let sql = "INSERT INTO deleted_content (repo_id, sha256, size, deleted_at) VALUES ($1, $2, $3, $4) \
         ON CONFLICT (repo_id, sha256) DO UPDATE SET deleted_at = excluded.deleted_at";

@@ -1,6 +1,7 @@
 //! What repositories and namespaces use, and how much they may.
 //!
-//! `used_bytes` is changed by `add`, in the same transaction as the packs and rights that it counts.
+//! `used_bytes` is changed by `add`, in the same transaction as the packs and rights that it counts; the part of
+//! it that only proposals use by `propose`.
 
 use bastide_core::{RepoId, Timestamp};
 
@@ -35,26 +36,46 @@ impl Quota {
 /// What a repository and its namespace use, and the quotas of both.
 #[derive(Debug, Clone)]
 pub struct Usage {
-    pub repo_used: u64,
+    pub repo: Used,
     pub repo_quota: Quota,
     pub namespace: String,
     pub is_organization: bool,
-    pub namespace_used: u64,
+    pub namespace_used: Used,
     pub namespace_quota: Quota,
 }
 
+/// What is stored, and what of it only proposals use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    pub all: u64,
+    pub proposed: u64,
+    /// What all proposers together are charged for it: more, because small things have a least price.
+    pub price: u64,
+}
+
+impl Used {
+    fn from_row(row: &Row, column: usize) -> Result<Self, StoreError> {
+        Ok(Self { all: used(row, column)?, proposed: used(row, column + 1)?, price: used(row, column + 2)? })
+    }
+
+    /// What counts for the owner.
+    pub const fn owned(&self) -> u64 {
+        self.all.saturating_sub(self.proposed)
+    }
+}
+
 pub async fn usage<L: Level>(read: &mut Reader, access: &Access<L>) -> Result<Usage, StoreError> {
-    let sql = "SELECT r.used_bytes, r.quota_bytes, n.name, n.kind, n.used_bytes, n.quota_bytes \
-        FROM repo r JOIN namespace n ON n.id = r.namespace_id WHERE r.id = $1";
+    let sql = "SELECT r.used_bytes, r.proposed_bytes, r.proposal_price, r.quota_bytes, n.name, n.kind, \
+        n.used_bytes, n.proposed_bytes, n.proposal_price, n.quota_bytes FROM repo r JOIN namespace n ON n.id = r.namespace_id WHERE r.id = $1";
     let row = read.one(sql, values![access.repo_id()]).await?;
     let row = row.ok_or_else(|| StoreError::Corrupt("a repository without a row".to_owned()))?;
     Ok(Usage {
-        repo_used: used(&row, 0)?,
-        repo_quota: Quota::from_row(&row, 1)?,
-        namespace: row.get(2)?,
-        is_organization: row.get::<String>(3)? == "org",
-        namespace_used: used(&row, 4)?,
-        namespace_quota: Quota::from_row(&row, 5)?,
+        repo: Used::from_row(&row, 0)?,
+        repo_quota: Quota::from_row(&row, 3)?,
+        namespace: row.get(4)?,
+        is_organization: row.get::<String>(5)? == "org",
+        namespace_used: Used::from_row(&row, 6)?,
+        namespace_quota: Quota::from_row(&row, 9)?,
     })
 }
 
@@ -68,18 +89,19 @@ fn used(row: &Row, column: usize) -> Result<u64, StoreError> {
 pub struct NamespaceUsage {
     pub name: String,
     pub is_organization: bool,
-    pub used: u64,
+    pub used: Used,
     pub quota: Quota,
 }
 
-const NAMESPACE: &str = "SELECT name, kind, used_bytes, quota_bytes FROM namespace";
+const NAMESPACE: &str =
+    "SELECT name, kind, used_bytes, proposed_bytes, proposal_price, quota_bytes FROM namespace";
 
 fn namespace_usage(row: &Row) -> Result<NamespaceUsage, StoreError> {
     Ok(NamespaceUsage {
         name: row.get(0)?,
         is_organization: row.get::<String>(1)? == "org",
-        used: used(row, 2)?,
-        quota: Quota::from_row(row, 3)?,
+        used: Used::from_row(row, 2)?,
+        quota: Quota::from_row(row, 5)?,
     })
 }
 
@@ -144,33 +166,66 @@ pub(crate) async fn add(tx: &mut WriteTx, repo: RepoId, bytes: i64) -> Result<()
     Ok(())
 }
 
-/// Moves what a repository uses out of its namespace, or into it: before and after it is moved.
-pub(crate) async fn leave_namespace(tx: &mut WriteTx, repo: RepoId) -> Result<(), StoreError> {
-    let sql = "UPDATE namespace SET used_bytes = used_bytes - (SELECT used_bytes FROM repo WHERE id = $1) \
-        WHERE id = (SELECT namespace_id FROM repo WHERE id = $1)";
-    tx.execute(sql, values![repo]).await?;
+/// Notes that only proposals use so many stored bytes more, or less, and what they are charged for it.
+pub(crate) async fn propose(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    (bytes, price): (i64, i64),
+) -> Result<(), StoreError> {
+    if (bytes, price) == (0, 0) {
+        return Ok(());
+    }
+    let sql = "UPDATE repo SET proposed_bytes = proposed_bytes + $1, proposal_price = proposal_price + $2 \
+        WHERE id = $3";
+    tx.execute(sql, values![bytes, price, repo]).await?;
+    let sql = "UPDATE namespace SET proposed_bytes = proposed_bytes + $1, proposal_price = proposal_price + $2 \
+        WHERE id = (SELECT namespace_id FROM repo WHERE id = $3)";
+    tx.execute(sql, values![bytes, price, repo]).await?;
     Ok(())
 }
 
+/// Moves what a repository uses out of its namespace, or into it: before and after it is moved.
+pub(crate) async fn leave_namespace(tx: &mut WriteTx, repo: RepoId) -> Result<(), StoreError> {
+    carry(tx, repo, '-').await
+}
+
 pub(crate) async fn enter_namespace(tx: &mut WriteTx, repo: RepoId) -> Result<(), StoreError> {
-    let sql = "UPDATE namespace SET used_bytes = used_bytes + (SELECT used_bytes FROM repo WHERE id = $1) \
-        WHERE id = (SELECT namespace_id FROM repo WHERE id = $1)";
-    tx.execute(sql, values![repo]).await?;
+    carry(tx, repo, '+').await
+}
+
+async fn carry(tx: &mut WriteTx, repo: RepoId, sign: char) -> Result<(), StoreError> {
+    let set = ["used_bytes", "proposed_bytes", "proposal_price"]
+        .map(|column| format!("{column} = {column} {sign} (SELECT {column} FROM repo WHERE id = $1)"));
+    let sql = format!(
+        "UPDATE namespace SET {} WHERE id = (SELECT namespace_id FROM repo WHERE id = $1)",
+        set.join(", ")
+    );
+    tx.execute(&sql, values![repo]).await?;
     Ok(())
 }
 
 /// What is counted, counted anew: (as it is noted, as it is).
-pub async fn recount<L: Level>(read: &mut Reader, access: &Access<L>) -> Result<(u64, u64), StoreError> {
-    let sql = "SELECT used_bytes, CAST(COALESCE((SELECT SUM(bytes) FROM git_pack WHERE repo_id = $1), 0) \
+pub async fn recount<L: Level>(read: &mut Reader, access: &Access<L>) -> Result<(Used, Used), StoreError> {
+    let sql = "SELECT used_bytes, proposed_bytes, proposal_price, \
+        CAST(COALESCE((SELECT SUM(bytes) FROM git_pack WHERE repo_id = $1), 0) \
         + COALESCE((SELECT SUM(x.stored_bytes) FROM repo_xorb r JOIN xorb x ON x.id = r.xorb_id \
-            WHERE r.repo_id = $1), 0) AS BIGINT) FROM repo WHERE id = $1";
+            WHERE r.repo_id = $1), 0) AS BIGINT), \
+        CAST(COALESCE((SELECT SUM(x.stored_bytes) FROM proposal_xorb p JOIN xorb x ON x.id = p.xorb_id \
+            WHERE p.repo_id = $1), 0) \
+        + COALESCE((SELECT SUM(pack_bytes) FROM proposal_commit WHERE repo_id = $1), 0) AS BIGINT), \
+        CAST(COALESCE((SELECT SUM(bytes) FROM proposal_xorb WHERE repo_id = $1), 0) \
+        + COALESCE((SELECT SUM(bytes) FROM proposal_file WHERE repo_id = $1), 0) \
+        + COALESCE((SELECT SUM(bytes) FROM proposal_commit WHERE repo_id = $1), 0) AS BIGINT) \
+        FROM repo WHERE id = $1";
     let row = read.one(sql, values![access.repo_id()]).await?;
-    row.map_or(Ok((0, 0)), |row| Ok((used(&row, 0)?, used(&row, 1)?)))
+    row.map_or(Ok(Default::default()), |row| Ok((Used::from_row(&row, 0)?, Used::from_row(&row, 3)?)))
 }
 
 /// Namespaces whose bytes are not those of their repositories.
 pub async fn miscounted(read: &mut Reader) -> Result<Vec<String>, StoreError> {
-    let sql = "SELECT n.name FROM namespace n LEFT JOIN (SELECT namespace_id, SUM(used_bytes) AS bytes FROM repo \
-        GROUP BY namespace_id) s ON s.namespace_id = n.id WHERE n.used_bytes <> COALESCE(s.bytes, 0)";
+    let sql = "SELECT n.name FROM namespace n LEFT JOIN (SELECT namespace_id, SUM(used_bytes) AS bytes, \
+        SUM(proposed_bytes) AS proposed, SUM(proposal_price) AS price FROM repo GROUP BY namespace_id) s \
+        ON s.namespace_id = n.id WHERE n.used_bytes <> COALESCE(s.bytes, 0) \
+        OR n.proposed_bytes <> COALESCE(s.proposed, 0) OR n.proposal_price <> COALESCE(s.price, 0)";
     read.scan(sql, &[]).await?.iter().map(|row| row.get(0)).collect()
 }

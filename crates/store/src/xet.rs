@@ -103,9 +103,14 @@ pub async fn receive_xorb<L: Includes<Propose>>(
 
 /// A xorb takes so many bytes more or less: in every repository that has a right to it.
 async fn count_for_all(tx: &mut WriteTx, xorb: RowId, bytes: i64) -> Result<(), StoreError> {
-    let rows = tx.all("SELECT repo_id FROM repo_xorb WHERE xorb_id = $1", values![xorb]).await?;
-    for row in rows {
-        storage::add(tx, row.get(0)?, bytes).await?;
+    let sql = "SELECT r.repo_id, p.xorb_id IS NOT NULL FROM repo_xorb r LEFT JOIN proposal_xorb p \
+        ON p.repo_id = r.repo_id AND p.xorb_id = r.xorb_id WHERE r.xorb_id = $1";
+    for row in tx.all(sql, values![xorb]).await? {
+        let (repo, proposed): (RepoId, bool) = (row.get(0)?, row.get(1)?);
+        storage::add(tx, repo, bytes).await?;
+        if proposed {
+            storage::propose(tx, repo, (bytes, 0)).await?;
+        }
     }
     Ok(())
 }
@@ -179,7 +184,7 @@ pub async fn forget_xorbs<L: Includes<Propose>>(
         let sql = "DELETE FROM repo_xorb WHERE repo_id = $1 AND xorb_id = $2 \
             AND NOT EXISTS (SELECT 1 FROM file_xorb f WHERE f.xorb_id = $2) \
             AND NOT EXISTS (SELECT 1 FROM lfs_part_xorb p WHERE p.xorb_id = $2)";
-        if !drop_right(tx, sql, values![repo, *id]).await? {
+        if !drop_right(tx, sql, (repo, *id), values![repo, *id]).await? {
             continue;
         }
         let sql = "DELETE FROM xorb WHERE id = $1 \
@@ -193,16 +198,24 @@ pub async fn forget_xorbs<L: Includes<Propose>>(
     Ok(unused)
 }
 
-/// Takes away the right that `sql` deletes (the repository is $1, the xorb $2), and what it counts
-/// for. Says whether there was one.
+/// Takes away the right of a repository to a xorb, which `sql` deletes, and what it counts for. Says whether
+/// there was one.
 pub(crate) async fn drop_right(
     tx: &mut WriteTx,
     sql: &str,
+    (repo, xorb): (RepoId, RowId),
     params: &[crate::db::Value],
 ) -> Result<bool, StoreError> {
-    let sql = format!("{sql} RETURNING repo_id, (SELECT x.stored_bytes FROM xorb x WHERE x.id = xorb_id)");
+    // Its row goes with that of the right.
+    let charge = "SELECT bytes FROM proposal_xorb WHERE repo_id = $1 AND xorb_id = $2";
+    let price: Option<i64> = tx.one(charge, values![repo, xorb]).await?.map(|row| row.get(0)).transpose()?;
+    let sql = format!("{sql} RETURNING (SELECT x.stored_bytes FROM xorb x WHERE x.id = xorb_id)");
     let Some(row) = tx.one(&sql, params).await? else { return Ok(false) };
-    storage::add(tx, row.get(0)?, -row.get::<i64>(1)?).await?;
+    let bytes: i64 = row.get(0)?;
+    storage::add(tx, repo, -bytes).await?;
+    if let Some(price) = price {
+        storage::propose(tx, repo, (-bytes, -price)).await?;
+    }
     Ok(true)
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use bastide_core::{Invalid, Name, RepoKind, RepoPath};
 use bastide_hub::access::Admin;
-use bastide_hub::storage::{NamespaceUsage, Quota, parse_size, size};
+use bastide_hub::storage::{NamespaceUsage, Quota, Used, parse_size, size};
 use bastide_hub::{Context, Hub};
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ fn limit(text: &str) -> Result<Quota, Invalid> {
 /// What is shown of a quota.
 struct Shown {
     name: String,
-    used: u64,
+    used: Used,
     limit: Option<u64>,
     quota: Quota,
 }
@@ -92,7 +92,8 @@ impl Shown {
 
     fn json(&self) -> Value {
         let source = if self.quota == Quota::Default { "settings" } else { "operator" };
-        json!({ "name": self.name, "usedBytes": self.used, "quotaBytes": self.limit, "setBy": source })
+        json!({ "name": self.name, "usedBytes": self.used.owned(), "proposedBytes": self.used.proposed,
+            "quotaBytes": self.limit, "setBy": source })
     }
 
     fn limit_text(&self) -> String {
@@ -101,7 +102,16 @@ impl Shown {
     }
 
     fn text(&self) -> String {
-        format!("{} stores {}; its quota is {}.", self.name, size(self.used), self.limit_text())
+        let proposed = match self.used.proposed {
+            0 => String::new(),
+            bytes => format!(" (and {} that are proposed to it, which do not count)", size(bytes)),
+        };
+        format!(
+            "{} stores {}{proposed}; its quota is {}.",
+            self.name,
+            size(self.used.owned()),
+            self.limit_text()
+        )
     }
 }
 
@@ -118,9 +128,14 @@ pub async fn run(location: &Location, args: Args) -> anyhow::Result<ExitCode> {
             let all = hub.all_usage(&context).await?;
             let all: Vec<Shown> = all.into_iter().map(|usage| Shown::of_namespace(&hub, usage)).collect();
             output::print(json, &all.iter().map(Shown::json).collect(), || {
-                let rows =
-                    all.iter().map(|shown| vec![shown.name.clone(), size(shown.used), shown.limit_text()]);
-                output::table(&["name", "stores", "quota"], &rows.collect::<Vec<_>>())
+                let row = |shown: &Shown| {
+                    let used = shown.used;
+                    vec![shown.name.clone(), size(used.owned()), size(used.proposed), shown.limit_text()]
+                };
+                output::table(
+                    &["name", "stores", "proposed to it", "quota"],
+                    &all.iter().map(row).collect::<Vec<_>>(),
+                )
             })?;
         }
     }
@@ -156,7 +171,7 @@ async fn show(hub: &Hub, context: &Context, of: &Holder) -> anyhow::Result<Shown
                 Quota::Default | Quota::Unlimited => None,
             };
             let name = access.repo().path.to_string();
-            Ok(Shown { name, used: usage.repo_used, limit, quota: usage.repo_quota })
+            Ok(Shown { name, used: usage.repo, limit, quota: usage.repo_quota })
         }
     }
 }

@@ -3,8 +3,8 @@
 use bastide_core::{RepoId, Timestamp};
 use bastide_git::merge_packs;
 use bastide_ledger::{Action, Context, NewEvent, context};
-use bastide_store::git;
 use bastide_store::jobs::NewJob;
+use bastide_store::{git, proposals};
 
 use crate::access::{Access, Level, Write};
 use crate::{Hub, Problem};
@@ -63,11 +63,14 @@ impl Hub {
         pack: &git::Pack,
     ) -> Result<(), Problem> {
         let mut tx = self.write_to(context, access).await?;
+        let before = git::packed_bytes(&mut tx, access).await?;
         if !git::remove_packs(&mut tx, access, gone).await? {
             // Another server was faster, and its merge may have led to the very same pack.
             return Err(Problem::Stale);
         }
         git::add_pack(&mut tx, access, pack, context.now()).await?;
+        let after = git::packed_bytes(&mut tx, access).await?;
+        proposals::repacked(&mut tx, access, (before, after)).await?;
         let event = NewEvent::new(context, Action::PacksMerge)
             .subject("repo", Some(access.repo_id().as_i64()), &access.repo().path.to_string())
             .fact("packs", gone.len() as u64)

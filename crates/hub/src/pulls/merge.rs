@@ -24,6 +24,7 @@ use crate::discussions::{add_event, comment_text, discussion_event};
 use crate::metadata::Metadata;
 use crate::repos::repo_event;
 use crate::rules;
+use crate::uploads::take_over;
 use crate::{Hub, Problem};
 
 /// How long git may take to merge.
@@ -262,8 +263,8 @@ impl Hub {
             if !xet::touch_file(&mut tx, access, *sha256, now).await? {
                 return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
             }
-            proposals::release_file(&mut tx, access, *sha256).await?;
         }
+        take_over(&mut tx, access, ready.large.iter().copied()).await?;
         proposals::release_commits(&mut tx, access, number).await?;
         self.add_pack(&mut tx, access, &ready.pack, now).await?;
         self.quota_in(&mut tx, access, 0).await?;

@@ -8,6 +8,7 @@ use bastide_core::{Oid, RefName, Sha256};
 use bastide_ledger::Action;
 use bastide_store::discussions;
 use bastide_store::git::{self, ChangeRow, CommitRow};
+use bastide_store::proposals::CommitCharge;
 use bastide_store::refs::{self, Target};
 use bastide_store::{Reader, WriteTx, repos};
 
@@ -19,7 +20,7 @@ use crate::metadata::Metadata;
 use crate::pulls::{PullCommit, ROW_BYTES, note_commit, unrelated};
 use crate::ref_rules::{Move, RefRules};
 use crate::repos::repo_event;
-use crate::uploads::{Uploader, keep_file};
+use crate::uploads::{Uploader, keep_file, take_over};
 use crate::{Hub, Problem};
 
 /// Commits of one push that a pull request tells of.
@@ -260,16 +261,17 @@ impl Hub {
         let commits = rows(&granted, judged);
         still_known(&mut tx, access, &granted, judged).await?;
         self.keep_contents(&mut tx, pusher, &commits, judged).await?;
+        let mut added = false;
         if let Some(pack) = pack {
-            self.add_pack(&mut tx, access, pack, now).await?;
-            self.quota_in(&mut tx, access, 0).await?;
+            added = self.add_pack(&mut tx, access, pack, now).await?;
+            self.upload_quota_in(&mut tx, &pusher.by, 0).await?;
         }
         let proof = Proof::of(&mut tx, &pusher.context).await?;
         add_rows(&mut tx, access, &commits, (judged, &proof)).await?;
         if !self.move_refs(&mut tx, pusher, wishes, judged).await? {
             return Ok(false);
         }
-        self.note_pulls(&mut tx, pusher, wishes, judged, pack).await?;
+        self.note_pulls(&mut tx, pusher, wishes, judged, (pack, added)).await?;
         if let Uploader::Writer(access) = &pusher.by {
             repos::touch(&mut tx, access, now).await?;
             if let Some(metadata) = &metadata {
@@ -354,10 +356,13 @@ impl Hub {
     ) -> Result<(), Problem> {
         let new = commits.iter().filter_map(|id| judged.commits.get(id));
         let contents: HashSet<Sha256> = new.flat_map(|new| &new.large).copied().collect();
-        for sha256 in contents {
-            if !keep_file(tx, &pusher.by, sha256, pusher.context.now()).await? {
+        for sha256 in &contents {
+            if !keep_file(tx, &pusher.by, *sha256, pusher.context.now()).await? {
                 return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
             }
+        }
+        if let Uploader::Writer(access) = &pusher.by {
+            take_over(tx, access, contents).await?;
         }
         Ok(())
     }
@@ -369,7 +374,7 @@ impl Hub {
         pusher: &Pusher,
         wishes: &[Wish],
         judged: &Judged,
-        pack: Option<&git::Pack>,
+        (pack, added): (Option<&git::Pack>, bool),
     ) -> Result<(), Problem> {
         let access = &pusher.permit();
         // Counted once: with the first of the pull requests that the pack came for.
@@ -385,8 +390,10 @@ impl Hub {
             if let Uploader::Proposer(access) = &pusher.by {
                 let changes = judged.commits_of(tip).flat_map(|(_, new)| &new.changes);
                 let rows: u64 = changes.map(|change| change.path.len() as u64 + ROW_BYTES).sum();
-                let bytes = std::mem::take(&mut bytes) + rows;
-                self.put_proposal(tx, &pusher.context, access, (number, bytes)).await?;
+                let packed = std::mem::take(&mut bytes);
+                let pack_bytes = if added { packed } else { 0 };
+                let charge = CommitCharge { price: packed + rows, pack_bytes };
+                self.put_proposal(tx, &pusher.context, access, number, charge).await?;
             }
         }
         Ok(())

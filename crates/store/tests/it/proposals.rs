@@ -4,15 +4,25 @@ use bastide_core::id::RowId;
 use bastide_core::{DiscussionStatus, NamespaceId, RefName, Sha256, Visibility, XetHash};
 use bastide_store::discussions::{self, NewDiscussion};
 use bastide_store::permit::{Access, Admin, Propose, Write};
+use bastide_store::proposals::CommitCharge;
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
-use bastide_store::{Db, git, proposals, repos};
+use bastide_store::{Db, git, large_files, proposals, repos, storage};
 
-use crate::suite::{NOW, add_file, event, oid, repo, send_xorb, user};
+use crate::suite::{NOW, add_file, event, new_xorb, oid, receive, repo, send_xorb, user};
 
 const BOB: NamespaceId = NamespaceId::from_i64(77);
 
 async fn used(db: &Db, access: &Access<Propose>) -> u64 {
     proposals::used_bytes(&mut db.read().await.unwrap(), access, BOB).await.unwrap()
+}
+
+/// What only proposals use, and what it is charged, as it is noted and as it is.
+async fn counted(db: &Db, access: &Access<Admin>) -> (u64, u64) {
+    let mut read = db.read().await.unwrap();
+    let (noted, counted) = storage::recount(&mut read, access).await.unwrap();
+    assert_eq!((noted.proposed, noted.price), (counted.proposed, counted.price));
+    assert_eq!(storage::miscounted(&mut read).await.unwrap(), Vec::<String>::new());
+    (noted.proposed, noted.price)
 }
 
 pub async fn what_proposers_bring_counts_until_it_is_gone_or_taken_over(db: &Db) {
@@ -31,11 +41,18 @@ pub async fn what_proposers_bring_counts_until_it_is_gone_or_taken_over(db: &Db)
             proposals::charge_xorb(&mut tx, &propose, (BOB, xorb), 100).await.unwrap();
             proposals::charge_file(&mut tx, &propose, (BOB, sha256), 10).await.unwrap();
         }
-        proposals::charge_commit(&mut tx, &propose, (BOB, u64::from(n)), 1).await.unwrap();
-        proposals::charge_commit(&mut tx, &propose, (BOB, u64::from(n)), 1).await.unwrap();
+        for _ in 0..2 {
+            let charge = CommitCharge { price: 1, pack_bytes: 40 };
+            proposals::charge_commit(&mut tx, &propose, (BOB, u64::from(n)), charge).await.unwrap();
+        }
         tx.commit(event()).await.unwrap();
     }
     assert_eq!((used(db, &propose).await, used(db, &other).await), (224, 0));
+    // Two xorbs of 10 bytes, and what is in packs.
+    assert_eq!(counted(db, &admin).await, (180, 224));
+    let charged = proposals::charged_files(&mut db.read().await.unwrap(), &write).await.unwrap();
+    assert_eq!(charged.len(), 2);
+    assert_eq!(proposals::charged_pulls(&mut db.read().await.unwrap(), &write).await.unwrap().len(), 2);
     let mut read = db.read().await.unwrap();
     let files = [Sha256::from_bytes([1; 32]), Sha256::from_bytes([2; 32])];
     assert_eq!(proposals::bytes_of_files_alone(&mut read, &write, &files).await.unwrap(), 20);
@@ -47,6 +64,35 @@ pub async fn what_proposers_bring_counts_until_it_is_gone_or_taken_over(db: &Db)
     proposals::release_commits(&mut tx, &write, 1).await.unwrap();
     tx.commit(event()).await.unwrap();
     assert_eq!(used(db, &propose).await, 112);
+    assert_eq!(counted(db, &admin).await, (90, 112));
+    // Nothing goes twice, and nothing below nothing; what packs lose, proposals lose with them.
+    let mut tx = db.write().await.unwrap();
+    proposals::release_file(&mut tx, &write, files[0]).await.unwrap();
+    proposals::release_commits(&mut tx, &write, 1).await.unwrap();
+    proposals::repacked(&mut tx, &write, (100, 101)).await.unwrap();
+    proposals::repacked(&mut tx, &write, (100, 49)).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    assert_eq!(counted(db, &admin).await, (10 + 39, 112));
+    // A xorb that is stored anew counts as it is stored then.
+    let good = NewXorb { replaces: Some("key-2"), stored_bytes: 25, ..new_xorb(2, "key-3", &[]) };
+    assert!(matches!(receive(db, &write, &good).await, Received::Replaced { .. }));
+    assert_eq!(counted(db, &admin).await, (25 + 39, 112));
+    // Deleted for good, file and right go with their price.
+    let mut tx = db.write().await.unwrap();
+    assert!(large_files::delete(&mut tx, &admin, files[1], NOW).await.unwrap().is_some());
+    tx.commit(event()).await.unwrap();
+    assert_eq!(counted(db, &admin).await, (39, 2));
+    assert!(proposals::any(&mut db.read().await.unwrap(), &write).await.unwrap());
+    // They move with the repository.
+    let bob = user(db, "bob").await;
+    let mut tx = db.write().await.unwrap();
+    let to = bastide_core::RepoPath::parse(bastide_core::RepoKind::Model, "bob/one").unwrap();
+    repos::rename(&mut tx, &admin, &bob, &to).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    let moved = storage::usage(&mut db.read().await.unwrap(), &admin).await.unwrap();
+    assert_eq!((moved.namespace_used, moved.namespace.as_str()), (moved.repo, "bob"));
+    let left = storage::usage_of(&mut db.read().await.unwrap(), &ann).await.unwrap();
+    assert_eq!((left.used.proposed, left.used.price), (0, 0));
     // Collected, or removed with the repository.
     let mut tx = db.write().await.unwrap();
     repos::remove(&mut tx, &admin).await.unwrap();

@@ -13,9 +13,9 @@ async fn used(db: &Db, access: &Access<Admin>) -> (u64, u64) {
     let mut read = db.read().await.unwrap();
     let usage = storage::usage(&mut read, access).await.unwrap();
     let (noted, counted) = storage::recount(&mut read, access).await.unwrap();
-    assert_eq!((noted, usage.repo_used), (counted, counted));
+    assert_eq!((noted, usage.repo), (counted, counted));
     assert_eq!(storage::miscounted(&mut read).await.unwrap(), Vec::<String>::new());
-    (usage.repo_used, usage.namespace_used)
+    (usage.repo.all, usage.namespace_used.all)
 }
 
 async fn add_file(db: &Db, access: &Access<Write>, n: u8, xorbs: &[u8]) {
@@ -73,7 +73,7 @@ pub async fn what_is_used_follows_packs_and_rights(db: &Db) {
     tx.commit(event()).await.unwrap();
     assert_eq!((used(db, &one).await, used(db, &two).await), ((130, 160), (30, 160)));
     let all = storage::usage_of_all(&mut db.read().await.unwrap()).await.unwrap();
-    let all: Vec<_> = all.iter().map(|usage| (usage.name.as_str(), usage.used)).collect();
+    let all: Vec<_> = all.iter().map(|usage| (usage.name.as_str(), usage.used.all)).collect();
     assert_eq!(all, [("bob", 160), ("ann", 0)]);
     let mut tx = db.write().await.unwrap();
     repos::remove(&mut tx, &one).await.unwrap();

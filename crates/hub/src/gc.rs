@@ -5,6 +5,8 @@
 //! A mark is taken off by whoever wants the thing again. Every transaction looks whether a ref has
 //! moved since the walk that it rests on began: if one has, the walk is worth nothing.
 
+mod settle;
+
 use std::collections::HashSet;
 
 use bastide_blobs::Class;
@@ -120,7 +122,9 @@ impl Hub {
             let times = self.times(context);
             let walk = self.walk(access).await?;
             let steps = self.steps(access, &walk, times).await?;
-            if !self.take_steps(context, access, &walk, (&steps, times), done).await? {
+            if !self.take_steps(context, access, &walk, (&steps, times), done).await?
+                || !self.settle_proposals(context, access, &walk).await?
+            {
                 continue;
             }
             let mut read = self.db.read().await?;

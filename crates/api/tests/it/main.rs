@@ -22,6 +22,7 @@ mod list;
 mod locks;
 mod making;
 mod profiles;
+mod proposal_quota;
 mod pulls;
 mod push;
 mod quota;

@@ -250,9 +250,8 @@ async fn a_quota_is_the_operators() {
     let eve = hub.user("eve").await;
     let data = noise(50_000, 1);
     for (refused, status) in [
-        // What eve sends is for a pull request: she learns that there is no room, not how much is used.
-        (batch(&eve, "ann/m", "upload", json!(["basic"]), &data).await, 200),
-        (eve.get("/api/models/ann/m/xet-write-token/main?create_pr=1").await, 402),
+        // What eve sends is for a pull request, and measured by her own bounds: nothing tells of ann's.
+        (eve.get("/api/models/ann/m/xet-write-token/main?create_pr=1").await, 200),
         (commit(&eve, "ann/m", &[lfs_line("x.bin", &data)]).await, 403),
         (eve.get("/api/models/ann/m/xet-write-token/main").await, 403),
     ] {
@@ -260,5 +259,10 @@ async fn a_quota_is_the_operators() {
         let text = refused.text();
         assert!(!text.contains("quota") && !text.contains("uses") && !text.contains("href"), "{text}");
     }
+    let answer = batch(&eve, "ann/m", "upload", json!(["basic"]), &data).await.expect(200).json();
+    assert!(answer["objects"][0]["actions"].is_object(), "{answer}");
+    // She who owns it is told of her quota, as before.
+    let answer = batch(&ann, "ann/m", "upload", json!(["basic"]), &data).await.expect(200).json();
+    assert!(answer["objects"][0]["error"]["message"].as_str().unwrap().contains("its quota of 1 bytes"));
     hub.finish().await;
 }

@@ -28,6 +28,31 @@ def run(token, script, *words, xet=True):
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=180)
 
 
+def test_what_a_stranger_proposes_takes_nothing_of_the_owners_quota(bob, server):
+    owner = hub.HfApi(token=server.user("thrifty"))
+    owner.create_repo("thrifty/m")
+    owner.upload_file(path_or_fileobj=b"one", path_in_repo="a.txt", repo_id="thrifty/m")
+    server.command("quota", "set", "thrifty", "2MB")
+    before = server.command("quota", "show", "thrifty")
+    bob.create_commit(
+        "thrifty/m",
+        [CommitOperationAdd("large.bin", os.urandom(LARGE))],
+        commit_message="Much more than the owner may have",
+        create_pr=True,
+    )
+    shown = server.command("quota", "show", "thrifty")
+    assert shown["usedBytes"] == before["usedBytes"] and shown["proposedBytes"] > LARGE, shown
+    owner.upload_file(path_or_fileobj=os.urandom(1_500_000), path_in_repo="own.bin", repo_id="thrifty/m")
+    with pytest.raises(HfHubHTTPError, match="quota of 2.0 MB") as refused:
+        owner.merge_pull_request("thrifty/m", 1)
+    assert refused.value.response.status_code == 402
+    server.command("quota", "clear", "thrifty")
+    owner.merge_pull_request("thrifty/m", 1)
+    shown = server.command("quota", "show", "thrifty/m")
+    assert shown["proposedBytes"] == 0 and shown["usedBytes"] > LARGE + 1_500_000, shown
+    assert len(content("thrifty/m", "large.bin")) == LARGE
+
+
 def test_a_commit_opens_a_pull_request_that_takes_more_and_is_merged(api, bob, repo):
     api.upload_file(path_or_fileobj=b"one", path_in_repo="a.txt", repo_id=repo)
     opened = bob.create_commit(

@@ -414,6 +414,42 @@ def test_commits_that_nobody_may_have(server, pusher, words):
     refused(server, pusher, pack, commit)
 
 
+@pytest.mark.parametrize("late", ["tree", "parent", "author"])
+def test_what_git_does_not_look_at_is_not_what_is_judged(server, pusher, base, late):
+    """Git takes the first tree, and no parent after the author: what comes later is a header that it does not know."""
+    pack, commit = with_files(("100644", "a", b"shown"), parents=(base,))
+    hidden = "7" * 40
+    shown = pack.tree(("100644", "a", pack.add("blob", b"shown")))
+    people = b"author A <a@x.org> 1700000000 +0000\ncommitter A <a@x.org> 1700000000 +0000\n"
+    first, second = {
+        "tree": (f"tree {hidden}\nparent {base}\n", f"tree {shown}\n"),
+        "parent": (f"tree {shown}\n", f"parent {base}\n"),
+        "author": (f"tree {shown}\nparent {base}\n", "author B <b@x.org> 1700000000 +0000\n"),
+    }[late]
+    commit = pack.add("commit", first.encode() + people + second.encode() + b"\na change\n")
+    refused(server, pusher, pack, commit)
+    if late == "parent":
+        # It would have been a step forward to nobody but us.
+        refused(server, pusher, pack, commit, ref=HEAD, old=base)
+
+
+def test_an_object_comes_once(server, pusher):
+    pack, commit = with_files(("100644", "a", b"twice"))
+    blob = pack.add("blob", b"twice")
+    pack.known.discard(blob)
+    pack.add("blob", b"twice")
+    refused(server, pusher, pack, commit, "twice")
+
+
+def test_the_heads_of_commits_count_as_well(server, pusher, base):
+    """Little on the wire, much in memory: every name of the author is megabytes."""
+    pack, commit = Pack(), base
+    tree = pack.tree(("100644", "a", pack.add("blob", b"1")))
+    for n in range(40):
+        commit = pack.commit(tree, commit, author=b"%02d" % n + b"A" * 4_000_000 + b" <a@x.org>")
+    refused(server, pusher, pack, commit, "older commits first")
+
+
 def test_letters_that_are_not_utf8_break_nothing(server, pusher, repo):
     pack, commit = with_files(("100644", "a", b"1"), message=b"gr\xfc\xdfe\r\n", author=b"J\xf6rg <j@x.org>")
     answer = pusher.push(pack, ("refs/heads/latin", NONE, commit))

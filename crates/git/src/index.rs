@@ -45,6 +45,10 @@ const BAD: GitError = GitError::Pack("an index that is not one of version 2");
 impl PackIndex {
     pub fn parse(bytes: Vec<u8>) -> Result<Self, GitError> {
         let ids = indexed_objects(&bytes)?;
+        // Which of two is meant when another builds upon it, each reader would find out its own way.
+        if let Some(id) = ids.windows(2).find_map(|pair| pair.first().filter(|id| pair.last() == Some(id))) {
+            return Err(GitError::Damaged { oid: *id, what: "it is in the pack twice" });
+        }
         Ok(Self { bytes, ids })
     }
 

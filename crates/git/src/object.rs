@@ -132,24 +132,29 @@ pub struct Commit {
     pub message: String,
 }
 
+/// Headers that have a place of their own: git looks for them nowhere else.
+const PLACED: [&str; 3] = ["tree ", "parent ", "author "];
+
 impl Commit {
+    /// Reads what git reads, and only that: a second tree or a parent further down would be another history than git's.
     pub(crate) fn parse(oid: Oid, data: &[u8]) -> Result<Self, GitError> {
         let damaged = |what| GitError::Damaged { oid, what };
         let text = String::from_utf8_lossy(data);
         let (head, message) = text.split_once("\n\n").unwrap_or((&text, ""));
-        let mut tree = None;
+        let mut lines = head.split('\n').peekable();
+        let tree =
+            lines.next().and_then(|line| line.strip_prefix("tree ")).ok_or_else(|| damaged("no tree"))?;
+        let tree = tree.parse().map_err(|_| damaged("a bad tree id"))?;
         let mut parents = Vec::new();
-        let mut author = None;
-        for line in head.lines() {
-            match line.split_once(' ') {
-                Some(("tree", id)) => tree = Some(id.parse().map_err(|_| damaged("a bad tree id"))?),
-                Some(("parent", id)) => parents.push(id.parse().map_err(|_| damaged("a bad parent id"))?),
-                Some(("author", person)) if author.is_none() => author = Some(parse_person(person)),
-                _ => {}
-            }
+        while let Some(id) = lines.peek().and_then(|line| line.strip_prefix("parent ")) {
+            parents.push(id.parse().map_err(|_| damaged("a bad parent id"))?);
+            lines.next();
         }
-        let (author, time) = author.ok_or_else(|| damaged("no author"))?;
-        let tree = tree.ok_or_else(|| damaged("no tree"))?;
+        let author = lines.next().and_then(|line| line.strip_prefix("author "));
+        let (author, time) = author.map(parse_person).ok_or_else(|| damaged("no author"))?;
+        if lines.any(|line| PLACED.iter().any(|name| line.starts_with(name))) {
+            return Err(damaged("a tree, a parent or an author out of place"));
+        }
         Ok(Self { tree, parents, author, time, message: message.to_owned() })
     }
 
@@ -295,6 +300,30 @@ impl Pointer {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_commit_has_the_tree_and_the_parents_that_git_sees() {
+        let id = |digit: char| digit.to_string().repeat(40);
+        let (tree, other) = (format!("tree {}\n", id('1')), format!("tree {}\n", id('2')));
+        let (parent, people) =
+            (format!("parent {}\n", id('3')), "author a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n");
+        let read =
+            |head: String| Commit::parse(Oid::from_slice(&[7; 20]).unwrap(), format!("{head}\nm").as_bytes());
+        let commit = read(format!("{tree}{parent}{people}gpgsig -\n tree {}\n", id('2'))).unwrap();
+        assert_eq!((commit.tree.to_string(), commit.parents.len()), (id('1'), 1));
+        for head in [
+            format!("{tree}{people}{other}"),
+            format!("{tree}{other}{people}"),
+            format!("{tree}{people}{parent}"),
+            format!("{tree}author a <a@b> 1 +0000\n{parent}committer a <a@b> 1 +0000\n"),
+            format!("{tree}{people}author b <b@b> 1 +0000\n"),
+            format!("{people}{tree}"),
+            format!("{parent}{tree}{people}"),
+            format!("x y\n{tree}{people}"),
+        ] {
+            assert!(matches!(read(head.clone()), Err(GitError::Damaged { .. })), "{head}");
+        }
+    }
 
     #[test]
     fn pointers_go_both_ways_and_nothing_else_is_one() {

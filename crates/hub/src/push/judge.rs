@@ -237,6 +237,9 @@ fn bounded(error: GitError) -> Problem {
             "the object {id} is used as a {what}, and is something else: look for what is wrong with your repository \
             (git fsck)"
         )),
+        GitError::Damaged { oid, what } => Problem::Unprocessable(format!(
+            "the object {oid} is not as git makes them: {what}. Look for what is wrong with your repository (git fsck)"
+        )),
         GitError::TooManyChanges => Problem::Unprocessable(TOO_MUCH.into()),
         GitError::TooSlow => Problem::Unprocessable(TOO_LONG.into()),
         other => other.into(),

@@ -98,7 +98,12 @@ impl Hub {
             return refusal(&quarantine, status, &complaint, (limit, work.objects())).map(Pack::Refused);
         }
         let done = tokio::task::spawn_blocking(move || {
-            let received = quarantine.received()?;
+            let received = match quarantine.received() {
+                Err(GitError::Damaged { oid, what }) => {
+                    return Ok(Pack::Refused(format!("the object {oid} is not as git sends it: {what}")));
+                }
+                received => received?,
+            };
             if received.as_ref().is_some_and(|received| received.deepest_chain > MAX_CHAIN) {
                 return Ok(Pack::Refused(format!(
                     "the pack has more than {MAX_CHAIN} deltas upon each other: pack your repository anew, then push \

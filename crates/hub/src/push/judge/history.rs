@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bastide_core::{Oid, RefName};
 use bastide_git::{Commit, GitError, Inspector, Received, Repo};
 use bastide_store::git;
 
-use super::{MAX_PUSH_COMMITS, MAX_PUSH_TEXT, NewCommit, Tip, bounded};
+use super::{MAX_PUSH_COMMITS, MAX_PUSH_TEXT, MAX_TIME, NewCommit, Tip, bounded};
 use crate::push::{Pusher, Wish};
 use crate::ref_rules::Move;
 use crate::{Hub, Problem, rules};
@@ -105,16 +106,17 @@ fn walk(
     came: Option<&Arc<Received>>,
     commits: &mut HashMap<Oid, Commit>,
 ) -> Result<Vec<Oid>, GitError> {
-    let mut inspector = Inspector::new(repo).of(came)?;
+    let began = Instant::now();
+    let mut inspector = Inspector::new(repo).of(came)?.unless(move || began.elapsed() > MAX_TIME);
     let mut left = HashSet::new();
     let mut open = roots;
-    let mut text: usize = commits.values().map(|commit| commit.message.len()).sum();
+    let mut text: usize = commits.values().map(text_bytes).sum();
     while let Some(id) = open.pop() {
         if commits.contains_key(&id) || commits.len() > MAX_PUSH_COMMITS {
             continue;
         }
         let commit = inspector.commit(id)?;
-        text += commit.message.len();
+        text += text_bytes(&commit);
         if text > MAX_PUSH_TEXT {
             return Err(GitError::TooManyChanges);
         }
@@ -129,6 +131,12 @@ fn walk(
     }
     left.retain(|id| !commits.contains_key(id));
     Ok(left.into_iter().collect())
+}
+
+/// What a commit takes in memory.
+fn text_bytes(commit: &Commit) -> usize {
+    let Commit { parents, author, message, .. } = commit;
+    message.len() + author.name.len() + author.email.len() + parents.len() * size_of::<Oid>()
 }
 
 /// New commits that lead to the tips, without going through what is known.

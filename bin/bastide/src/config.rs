@@ -30,6 +30,7 @@ const WEBHOOK_LOG_DAYS: RangeInclusive<i64> = 1..=3650;
 /// A pack of less holds no ordinary commit; the largest file is more than any git takes.
 const PUSH_BYTES: RangeInclusive<u64> = 1024 * 1024..=MAX_FILE_BYTES;
 const CONCURRENT_PUSHES: RangeInclusive<usize> = 1..=64;
+const CONCURRENT_COMPARISONS: RangeInclusive<usize> = 1..=64;
 
 /// A browser or a client takes several at a time.
 const CONNECTIONS: RangeInclusive<usize> = 16..=1_000_000;
@@ -113,6 +114,8 @@ pub struct File {
     pub max_push_bytes: Option<u64>,
     /// pushes with a pack that are worked at at the same time: each may take 2 GiB of memory; 1 to 64
     pub concurrent_pushes: Option<usize>,
+    /// comparisons and blames that are worked out at the same time: each may keep a core busy; 1 to 64
+    pub concurrent_comparisons: Option<usize>,
     /// connections at the same time, and at most half of the files that may be open; at least 16
     pub max_connections: Option<usize>,
 }
@@ -146,6 +149,10 @@ impl File {
         }
         if let Some(pushes) = self.concurrent_pushes {
             hub.concurrent_pushes = in_range("concurrent_pushes", pushes, &CONCURRENT_PUSHES)?;
+        }
+        if let Some(comparisons) = self.concurrent_comparisons {
+            hub.concurrent_comparisons =
+                in_range("concurrent_comparisons", comparisons, &CONCURRENT_COMPARISONS)?;
         }
         let quota =
             |key, bytes: Option<u64>| bytes.map(|bytes| in_range(key, bytes, &QUOTA_BYTES)).transpose();
@@ -332,6 +339,18 @@ mod tests {
     }
 
     #[test]
+    fn comparisons_at_the_same_time_have_their_range() {
+        for good in [1, 64] {
+            let found = settings(&format!("concurrent_comparisons = {good}")).unwrap();
+            assert_eq!(found.hub.concurrent_comparisons, good);
+        }
+        for bad in [0, 65] {
+            let error = format!("{:#}", settings(&format!("concurrent_comparisons = {bad}")).unwrap_err());
+            assert!(error.contains("concurrent_comparisons"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_webhooks_may_reach_is_parsed_at_the_start() {
         let good = settings("webhook_allow = ['10.1.0.0/16', 'ci.lab:8080', '[::1]:80']").unwrap();
         assert_eq!(good.hub.webhook_allow.len(), 3);
@@ -362,7 +381,7 @@ mod tests {
         let source = include_str!("config.rs");
         let body = source.split("pub struct File {").nth(1).unwrap().split("\n}").next().unwrap();
         let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines.len(), 46, "one line of comment for each key");
+        assert_eq!(lines.len(), 48, "one line of comment for each key");
         for pair in lines.chunks(2) {
             let (comment, key) = (pair[0].trim_start_matches("/// "), pair[1].trim_start_matches("pub "));
             let row = format!("| `{}` |", key.split(':').next().unwrap());

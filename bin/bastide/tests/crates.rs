@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("xet", &["core"]),
     ("git", &["core"]),
     ("inspect", &["core"]),
-    ("outbound", &[]),
+    ("outbound", &["core"]),
     // The ledger's hashing: events are appended in the transaction that they belong to.
     ("store", &["core", "ledger"]),
     ("hub", &["core", "store", "ledger", "vault", "blobs", "xet", "git", "inspect", "outbound"]),

@@ -13,6 +13,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// The addresses that begin with the first `prefix` bits of one.
+    pub const fn new(first: IpAddr, prefix: u8) -> Self {
+        Self { first, prefix }
+    }
+
     /// Is an address in it? One of IPv4 is the same in the words of IPv6.
     pub fn contains(&self, address: IpAddr) -> bool {
         let same = |a: u128, b: u128, width: u8| {

@@ -140,14 +140,7 @@ impl Hub {
         access: &Access<L>,
         commit: Oid,
     ) -> Result<Vec<TreeItem>, Problem> {
-        let few = self.objects(access, move |repo| files_of(repo, commit, INLINE_ENTRIES)).await?;
-        match few {
-            Some(files) => Ok(files),
-            None => {
-                let all = self.objects_blocking(access, move |repo| files_of(repo, commit, usize::MAX));
-                Ok(all.await?.unwrap_or_default())
-            }
-        }
+        self.files(access, commit, usize::MAX).await
     }
 
     /// The first files of a commit, as many as are named beside other facts.
@@ -156,12 +149,19 @@ impl Hub {
         access: &Access<L>,
         commit: Oid,
     ) -> Result<Vec<TreeItem>, Problem> {
-        let few = self.objects(access, move |repo| files_of(repo, commit, INLINE_ENTRIES)).await?;
-        match few {
+        self.files(access, commit, MAX_NAMED_FILES).await
+    }
+
+    /// The files among the first `most` entries of a commit. Where there are few, nobody waits for another thread.
+    async fn files<L: Includes<See>>(
+        &self,
+        access: &Access<L>,
+        commit: Oid,
+        most: usize,
+    ) -> Result<Vec<TreeItem>, Problem> {
+        match self.objects(access, move |repo| few_files(repo, commit)).await? {
             Some(files) => Ok(files),
-            None => {
-                self.objects_blocking(access, move |repo| first_files(repo, commit, MAX_NAMED_FILES)).await
-            }
+            None => self.objects_blocking(access, move |repo| first_files(repo, commit, most)).await,
         }
     }
 
@@ -253,12 +253,6 @@ fn item(repo: &Repo, walked: Walked) -> Result<TreeItem, GitError> {
     Ok(TreeItem { path, oid: entry.oid, kind, last_commit: None })
 }
 
-/// The first files of a commit, looking at no more entries than it takes.
-fn first_files(repo: &Repo, commit: Oid, most: usize) -> Result<Vec<TreeItem>, GitError> {
-    let found = repo.list(repo.commit(commit)?.tree, "", true, None, most)?;
-    found.into_iter().filter(|walked| !walked.entry.is_tree()).map(|walked| item(repo, walked)).collect()
-}
-
 /// Bytes below a folder. Each folder is read once, however often it stands in the tree.
 fn size_below(repo: &Repo, tree: Oid, known: &mut HashMap<Oid, u64>, depth: usize) -> Result<u64, GitError> {
     if let Some(size) = known.get(&tree) {
@@ -280,13 +274,17 @@ fn size_below(repo: &Repo, tree: Oid, known: &mut HashMap<Oid, u64>, depth: usiz
     Ok(size)
 }
 
-/// The files of a commit; `None` when there are more entries than `limit`.
-fn files_of(repo: &Repo, commit: Oid, limit: usize) -> Result<Option<Vec<TreeItem>>, GitError> {
-    let root = repo.commit(commit)?.tree;
-    let found = repo.list(root, "", true, None, limit.saturating_add(1))?;
-    if found.len() > limit {
-        return Ok(None);
-    }
-    let files = found.into_iter().filter(|walked| !walked.entry.is_tree());
-    files.map(|walked| item(repo, walked)).collect::<Result<Vec<_>, _>>().map(Some)
+/// Every file, where there are few entries.
+fn few_files(repo: &Repo, commit: Oid) -> Result<Option<Vec<TreeItem>>, GitError> {
+    let found = repo.list(repo.commit(commit)?.tree, "", true, None, INLINE_ENTRIES + 1)?;
+    if found.len() > INLINE_ENTRIES { Ok(None) } else { files_among(repo, found).map(Some) }
+}
+
+/// The files among the first `most` entries.
+fn first_files(repo: &Repo, commit: Oid, most: usize) -> Result<Vec<TreeItem>, GitError> {
+    files_among(repo, repo.list(repo.commit(commit)?.tree, "", true, None, most)?)
+}
+
+fn files_among(repo: &Repo, found: Vec<Walked>) -> Result<Vec<TreeItem>, GitError> {
+    found.into_iter().filter(|walked| !walked.entry.is_tree()).map(|walked| item(repo, walked)).collect()
 }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use bastide_core::network::Network;
+
 use crate::Unfit;
 use crate::target::Target;
 
@@ -16,7 +18,7 @@ pub enum Reach {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allowed {
     /// Every port of these addresses.
-    Network { first: IpAddr, prefix: u8 },
+    Network(Network),
     /// Whatever address this name has, or this address, at one port.
     Host { host: String, port: u16 },
 }
@@ -26,14 +28,11 @@ impl Allowed {
     /// `hooks.example.org:8080`.
     pub fn parse(text: &str) -> Result<Self, Unfit> {
         let unfit = || Unfit(format!("'{text}' is neither a network like 10.1.0.0/16 nor like host:port"));
-        if let Some((ip, prefix)) = text.split_once('/') {
-            let (ip, prefix): (IpAddr, u8) =
-                (ip.parse().map_err(|_| unfit())?, prefix.parse().map_err(|_| unfit())?);
-            let good = prefix <= bits(ip);
-            return if good { Ok(Self::Network { first: ip, prefix }) } else { Err(unfit()) };
+        if let Ok(network) = text.parse() {
+            return Ok(Self::Network(network));
         }
-        if let Ok(first) = text.parse::<IpAddr>() {
-            return Ok(Self::Network { first, prefix: bits(first) });
+        if text.contains('/') {
+            return Err(unfit());
         }
         let (host, port) = text.rsplit_once(':').ok_or_else(unfit)?;
         let port: u16 = port.parse().map_err(|_| unfit())?;
@@ -43,7 +42,7 @@ impl Allowed {
 
     fn covers(&self, host: &str, address: SocketAddr) -> bool {
         match self {
-            Self::Network { first, prefix } => in_network(address.ip(), *first, *prefix),
+            Self::Network(network) => network.contains(address.ip()),
             Self::Host { host: allowed, port } => host == allowed && address.port() == *port,
         }
     }
@@ -101,7 +100,7 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         ([168, 63, 129, 16], 32),
     ];
     let special = |(first, prefix): &([u8; 4], u8)| {
-        in_network(IpAddr::V4(ip), IpAddr::V4(Ipv4Addr::from(*first)), *prefix)
+        Network::new(IpAddr::V4(Ipv4Addr::from(*first)), *prefix).contains(IpAddr::V4(ip))
     };
     !SPECIAL.iter().any(special)
 }
@@ -117,26 +116,10 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     }
     let special = |(first, second, prefix): &(u16, u16, u8)| {
         let first = Ipv6Addr::new(*first, *second, 0, 0, 0, 0, 0, 0);
-        in_network(IpAddr::V6(ip), IpAddr::V6(first), *prefix)
+        Network::new(IpAddr::V6(first), *prefix).contains(IpAddr::V6(ip))
     };
-    let given_out = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0);
-    in_network(IpAddr::V6(ip), IpAddr::V6(given_out), 3) && !SPECIAL.iter().any(special)
-}
-
-const fn bits(ip: IpAddr) -> u8 {
-    if ip.is_ipv4() { 32 } else { 128 }
-}
-
-fn in_network(ip: IpAddr, first: IpAddr, prefix: u8) -> bool {
-    let same = |a: u128, b: u128, width: u8| {
-        let shift = u32::from(width.saturating_sub(prefix));
-        a.checked_shr(shift).unwrap_or(0) == b.checked_shr(shift).unwrap_or(0)
-    };
-    match (ip, first) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
-        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
-        _ => false,
-    }
+    let given_out = Network::new(IpAddr::V6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)), 3);
+    given_out.contains(IpAddr::V6(ip)) && !SPECIAL.iter().any(special)
 }
 
 /// Whether an address is one of this machine's own, public as it may be: what listens there expects

@@ -13,14 +13,12 @@ use crate::access::{Access, Write};
 /// Rows that one statement reads.
 const PAGE: u32 = 500;
 
-/// Gives pull requests and their events the new ids of commits. What names none of them stays. Answers how many rows
-/// have changed.
+/// Gives pull requests and their events the new ids of commits. What names none of them stays.
 pub(crate) async fn rename_commits(
     tx: &mut WriteTx,
     access: &Access<Write>,
     renamed: &HashMap<Oid, Oid>,
-) -> Result<u64, Problem> {
-    let mut changed = 0;
+) -> Result<(), Problem> {
     let mut after = 0;
     loop {
         let page = discussions::pull_commits(tx, access, after, PAGE).await?;
@@ -30,19 +28,17 @@ pub(crate) async fn rename_commits(
             let new = rename_pull(&pull, renamed);
             if new != pull {
                 discussions::set_pull_commits(tx, access, &new).await?;
-                changed += 1;
             }
         }
     }
     let mut after = (0, 0);
     loop {
         let page = discussions::commit_events(tx, access, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(changed) };
+        let Some(last) = page.last() else { return Ok(()) };
         after = (last.num, last.place);
         for event in page {
             if let Some(data) = rename_event(&event.data, renamed)? {
                 discussions::set_commit_event(tx, access, &CommitEvent { data, ..event }).await?;
-                changed += 1;
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::{Hub, Problem};
 /// New commits of one push, and paths that they change: all of it is one transaction.
 const MAX_PUSH_COMMITS: usize = 50_000;
 const MAX_PUSH_CHANGES: usize = 1_000_000;
-/// Bytes of the messages of new commits together: all of them are in memory, and packed they are next to nothing.
+/// Bytes of the messages, names and parents of new commits together: all of them are in memory, and packed they are next to nothing.
 const MAX_PUSH_TEXT: usize = 128 * 1024 * 1024;
 /// New commits under all refs of a push together.
 const MAX_NEEDED: usize = 10_000_000;

@@ -61,6 +61,6 @@ def pytest_sessionfinish(session, exitstatus):
     for words in (["fsck", "--deep"], ["ledger", "verify"]):
         result = subprocess.run([BINARY, *words, "--data", SERVER.data], capture_output=True, text=True)
         if result.returncode != 0:
-            print(result.stdout, result.stderr, file=sys.stderr)
+            print(f"ERROR bastide {' '.join(words)} after the tests:", result.stdout, result.stderr, file=sys.stderr)
             session.exitstatus = 1
     FOLDER.cleanup()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import time
@@ -15,10 +16,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BINARY = pathlib.Path(os.environ.get("BASTIDE_BINARY") or ROOT / "target" / "release" / "bastide")
 
 
+START_SECONDS = 60
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the ports that the system gives to outgoing connections: it stays free while the hub is down."""
+    while True:
+        port = random.randrange(10_000, 20_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
 
 
 class Server:
@@ -46,7 +53,8 @@ class Server:
             words = [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"]
             words += ["--default-visibility", "public", "--json"]
             self.process = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, **environment})
-        for _ in range(200):
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
             try:
                 urllib.request.urlopen(self.url, timeout=1).close()
                 return

@@ -36,9 +36,26 @@ def refs(server, repo) -> dict[str, str]:
     return {ref["ref"]: ref["targetCommit"] for group in found.values() for ref in group}
 
 
+PATIENCE = 60
+"""Seconds that a slow machine may take to come to rest; a quiet one takes none of them."""
+
+
 def children(pid: int) -> set[str]:
-    done = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True)
+    """The programs that a process has started. Jobs of the hub may have some, too, for a moment."""
+    done = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True)
     return {line.strip() for line in done.stdout.splitlines()}
+
+
+def receiving(pid: int) -> list[int]:
+    """Those that take a push apart."""
+    return [int(line.split()[0]) for line in children(pid) if "index-pack" in line]
+
+
+def soon(holds) -> bool:
+    end = time.monotonic() + PATIENCE
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()
 
 
 def files(folder: pathlib.Path) -> set[str]:
@@ -62,15 +79,15 @@ class Trace:
         self.files, self.refs = files(self.server.data), refs(self.server, self.repo)
         return self
 
+    def left(self) -> set[str]:
+        return (files(self.server.data) - self.files) | children(self.server.process.pid)
+
     def __exit__(self, kind, *_):
         if kind is not None:
             return
-        for _ in range(100):
-            left, busy = files(self.server.data) - self.files, children(self.server.process.pid)
-            if not left and not busy:
-                break
-            time.sleep(0.05)
-        assert not left and not busy, f"left behind: {left} {busy}"
+        soon(lambda: not self.left())
+        left = self.left()
+        assert not left, f"left behind: {left}"
         assert refs(self.server, self.repo) == self.refs
 
 
@@ -675,7 +692,7 @@ def test_a_client_that_goes_away(server, repo, pusher, base):
         connection.sendall(head + body)
     time.sleep(1)
     assert refs(server, repo)[HEAD] in (base, commit)
-    assert not children(server.process.pid) and not list((server.data / "cache/tmp").iterdir())
+    assert soon(lambda: not children(server.process.pid) and not list((server.data / "cache/tmp").iterdir()))
 
 
 def test_a_token_that_ends_in_the_middle(server, repo, pusher, base):
@@ -939,27 +956,34 @@ def test_half_of_the_pushes_is_left_for_others_and_time_is_given_by_size(server,
     body = packs.commands(("refs/heads/slow", NONE, commit)) + pack.bytes()
     head = "".join(f"{name}: {value}\r\n" for name, value in pusher.headers().items())
     head = f"POST /{repo}/git-receive-pack HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{head}\r\n".encode()
-    slow = [socket.create_connection(pusher.host.split(":")) for _ in range(3)]
-    for connection, part in zip(slow, (2_200_000, 2_200_000, 1000)):
-        connection.sendall(head + body[:part])
-    time.sleep(1.5)
-    at_work = [int(line.split()[0]) for line in children(server.process.pid)]
-    # The third of them waits, though there are four places.
-    assert len(at_work) == 2, at_work
-    for pid in at_work:
-        for _ in range(200):
-            limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
-            soft = next(line.split()[3] for line in limits.splitlines() if line.startswith("Max cpu time"))
-            if soft == "24":
-                break
-            time.sleep(0.05)
-        assert soft == "24", limits
+    slow = []
+    try:
+        for part in (2_200_000, 2_200_000, 1000):
+            slow.append(socket.create_connection(pusher.host.split(":")))
+            slow[-1].sendall(head + body[:part])
+            assert soon(lambda: len(receiving(server.process.pid)) >= min(len(slow), 2)), children(server.process.pid)
+        # The third of them waits, though there are four places.
+        time.sleep(1)
+        at_work = receiving(server.process.pid)
+        assert len(at_work) == 2, at_work
+        for pid in at_work:
+            assert soon(lambda: processor_seconds(pid) == "24"), processor_seconds(pid)
+        while_others_are_slow(server, repo, bob)
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def processor_seconds(pid: int) -> str:
+    limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+    return next(line.split()[3] for line in limits.splitlines() if line.startswith("Max cpu time"))
+
+
+def while_others_are_slow(server, repo, bob):
     number = bob.create_pull_request(repo, title="Meanwhile").num
     mine, new = with_files(("100644", "b", b"1"), parents=(refs(server, repo)[f"refs/pr/{number}"],))
     answer = Pusher(server, repo, bob.token).push(mine, (f"refs/pr/{number}", refs(server, repo)[f"refs/pr/{number}"], new))
     assert answer.lines[1] == f"ok refs/pr/{number}", answer
-    for connection in slow:
-        connection.close()
 
 
 def test_folders_that_are_many_times_in_a_tree_cost_readers_little(server, pusher, repo):
@@ -971,5 +995,5 @@ def test_folders_that_are_many_times_in_a_tree_cost_readers_little(server, pushe
     assert pusher.push(pack, ("refs/heads/many", NONE, commit)).lines[1] == "ok refs/heads/many"
     began = time.monotonic()
     assert ask(server, f"/api/models/{repo}/treesize/many/")["size"] == 400_000
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5, "each folder is looked at once, not where it stands"
     assert 50_000 < len(ask(server, f"/api/models/{repo}/revision/many")["siblings"]) <= 100_000

@@ -43,7 +43,7 @@ class Receiver(http.server.ThreadingHTTPServer):
     def handle_error(self, request, client_address) -> None:
         """A client that does not like our certificate is no error of ours."""
 
-    def wait(self, count: int, seconds: float = 15) -> list[dict]:
+    def wait(self, count: int, seconds: float = 60) -> list[dict]:
         end = time.monotonic() + seconds
         while len(self.hits) < count and time.monotonic() < end:
             time.sleep(0.05)
@@ -191,7 +191,7 @@ def test_https_is_checked_with_the_systems_certificates(ann, certificate):
     bad = ann.create_webhook(url=receiver.url(), watched=watched)
     ann.create_branch("ann/safe", branch="dev")
     receiver.wait(1)
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while not (deliveries(ann, bad) and deliveries(ann, good)) and time.monotonic() < end:
         time.sleep(0.1)
     (delivered,), (refused,) = deliveries(ann, good), deliveries(ann, bad)

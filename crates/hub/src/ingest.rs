@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::sync::Arc;
 
 use bastide_blobs::Staged;
 use bastide_core::{Sha256, XetHash, id::RowId};
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha2::Digest;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::repos::repo_event;
@@ -24,6 +26,8 @@ use crate::{Hub, Problem};
 
 /// Parts of a body that the worker is given at once.
 const QUEUE: usize = 8;
+/// Workers that are on a thread at the same time, of the 512 that a runtime has. Each waits there for threads of the store.
+pub(crate) const CONCURRENT_WORKERS: usize = 64;
 /// Chunks of earlier uploads that are remembered while a file comes in.
 const MAX_KNOWN_CHUNKS: usize = 200_000;
 /// Xorbs with a chunk that are looked at for one that is whole.
@@ -77,17 +81,23 @@ impl Hub {
 }
 
 /// The worker, on a thread only while it has something to do: threads are few, and those who send slowly are many.
-struct Work(JoinHandle<Result<Box<Worker>, Problem>>);
+struct Work {
+    turns: Arc<Semaphore>,
+    worker: JoinHandle<Result<Box<Worker>, Problem>>,
+}
 
 impl Work {
     fn begin(worker: Worker) -> Self {
-        Self(tokio::task::spawn_blocking(move || Ok(Box::new(worker))))
+        let turns = Arc::clone(&worker.hub.ingest_turns);
+        Self { turns, worker: tokio::spawn(async move { Ok(Box::new(worker)) }) }
     }
 
     /// Gives the worker more, as soon as it has done what it had.
     async fn take(&mut self, parts: Vec<Bytes>) -> Result<(), Problem> {
-        let mut worker = (&mut self.0).await??;
-        self.0 = tokio::task::spawn_blocking(move || {
+        let mut worker = (&mut self.worker).await??;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(Problem::internal)?;
+        self.worker = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             worker.within_quota(|worker| parts.iter().try_for_each(|part| worker.take(part)))?;
             Ok(worker)
         });
@@ -95,8 +105,13 @@ impl Work {
     }
 
     async fn finish(self) -> Result<Ingested, Problem> {
-        let mut worker = self.0.await??;
-        tokio::task::spawn_blocking(move || worker.within_quota(Worker::finish)).await?
+        let mut worker = self.worker.await??;
+        let turn = self.turns.acquire_owned().await.map_err(Problem::internal)?;
+        let finish = move || {
+            let _turn = turn;
+            worker.within_quota(Worker::finish)
+        };
+        tokio::task::spawn_blocking(finish).await?
     }
 }
 

@@ -420,8 +420,8 @@ async fn a_full_disk_says_so_and_leaves_everything_as_it_was() {
     hub.finish().await;
 }
 
-/// Threads that may block, in a runtime of its own.
-const THREADS: usize = 4;
+/// Threads that may block, in a runtime of its own: some more than uploads are worked at.
+const THREADS: usize = 80;
 
 #[test]
 fn uploads_that_wait_for_their_clients_hold_no_threads() {
@@ -433,8 +433,8 @@ fn uploads_that_wait_for_their_clients_hold_no_threads() {
         create(&ann, "model", "m").await.expect(200);
         let mut uploads = tokio::task::JoinSet::new();
         let mut senders = Vec::new();
-        for seed in 0..THREADS as u64 * 3 {
-            let data = noise(200_000, seed);
+        for seed in 0..THREADS as u64 * 2 {
+            let data = noise(40_000, seed);
             let answer = batch(&ann, "ann/m", "upload", json!(["basic"]), &data).await.expect(200).json();
             let href = local(&answer["objects"][0]["actions"]["upload"]["href"]);
             let (sender, parts) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(2);

@@ -6,12 +6,16 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
 hub = pytest.importorskip("huggingface_hub")
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, hf_hub_download  # noqa: E402
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError  # noqa: E402
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from git_client import Git  # noqa: E402
 
 LARGE = 11_000_000
 
@@ -175,3 +179,55 @@ def test_a_private_repository_takes_nothing_of_a_stranger(api, bob, repo):
     with pytest.raises(HfHubHTTPError) as refused:
         bob.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id=repo, create_pr=True)
     assert refused.value.response.status_code == 404
+
+
+def eventually(read, wanted):
+    for _ in range(100):
+        if read() == wanted:
+            return
+        time.sleep(0.1)
+    assert read() == wanted
+
+
+def test_commits_that_are_pushed_merge_their_pull_request(api, bob, repo, server, tmp_path):
+    api.upload_file(path_or_fileobj=b"one", path_in_repo="a.txt", repo_id=repo)
+    opened = [
+        bob.create_commit(
+            repo, [CommitOperationAdd(f"{name}.txt", b"two")], commit_message=f"Add {name}", create_pr=True
+        )
+        for name in ("merged", "forwarded", "picked")
+    ]
+    draft = bob.create_pull_request(repo, title="Empty")
+    git = Git(tmp_path / "home", server, server.token)
+    folder = git.clone(repo)
+    git("fetch", "-q", "origin", *(f"refs/pr/{n}:refs/remotes/pr/{n}" for n in (1, 2, 3)), at=folder)
+    # As a maintainer does at home: merges one, and puts the changes of another upon it.
+    git("merge", "-q", "--no-ff", "-m", "Merge it", "pr/1", at=folder)
+    merge = git("rev-parse", "HEAD", at=folder)
+    git("cherry-pick", "pr/3", at=folder)
+    git("push", "-q", "origin", "main", at=folder)
+    eventually(lambda: api.get_discussion_details(repo, 1).status, "merged")
+    details = api.get_discussion_details(repo, 1)
+    assert details.merge_commit_oid == merge
+    assert (details.events[-1].type, details.events[-1].author) == ("status-change", "ann")
+    assert details.events[-1].new_status == "merged"
+    assert [api.get_discussion_details(repo, n).status for n in (2, 3, draft.num)] == ["open", "open", "draft"]
+    # Rebased by its author, and pushed forward.
+    theirs = Git(tmp_path / "bob", server, bob.token)
+    work = theirs.clone(repo)
+    theirs("fetch", "-q", "origin", "refs/pr/2", at=work)
+    theirs("checkout", "-q", "FETCH_HEAD", at=work)
+    theirs("rebase", "-q", "origin/main", at=work)
+    theirs("push", "-q", "--force", "origin", "HEAD:refs/pr/2", at=work)
+    head = theirs("rev-parse", "HEAD", at=work)
+    assert head != opened[1].oid
+    git("fetch", "-q", "origin", "refs/pr/2", at=folder)
+    git("merge", "-q", "--ff-only", "FETCH_HEAD", at=folder)
+    git("push", "-q", "origin", "main", at=folder)
+    eventually(lambda: api.get_discussion_details(repo, 2).status, "merged")
+    assert api.get_discussion_details(repo, 2).merge_commit_oid == head == api.model_info(repo).sha
+    assert "forwarded.txt" in api.get_discussion_details(repo, 2).diff
+    with pytest.raises(HfHubHTTPError) as refused:
+        api.merge_pull_request(repo, 2)
+    assert refused.value.response.status_code == 409
+    assert api.get_discussion_details(repo, 3).status == "open"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
+import sqlite3
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -15,7 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from hub_process import BINARY, prepare  # noqa: E402
 
 POINTS = subprocess.run([BINARY, "crash-points"], capture_output=True, text=True, check=True).stdout.split()
-POINTS = [point for point in POINTS if point.startswith("pull.")]
+MOVED = ["pull.reached", "pull.ended"]
+POINTS = [point for point in POINTS if point.startswith("pull.") and point not in MOVED]
 
 
 def ask(server, method, path, body=None, token=None, kind="application/json"):
@@ -68,5 +72,42 @@ def test_a_merge_happens_whole_or_not_at_all(point, tmp_path):
     files = {file["path"] for file in ask(server, "GET", "/api/models/ann/m/tree/main")}
     assert {"a.txt", "b.txt", "c.txt"} <= files
     assert ask(server, "GET", "/api/models/ann/m")["sha"] == head
+    server.stop()
+    whole(server)
+
+
+@pytest.mark.parametrize("point", MOVED)
+def test_one_whose_commits_came_by_a_move_is_merged_once(point, tmp_path):
+    server = prepare(tmp_path)
+    server.start()
+    bob = server.user("bob")
+    ask(server, "POST", "/api/repos/create", {"name": "m"})
+    commit(server, "main", {"a.txt": "one\n"})
+    proposed = commit(server, "main?create_pr=1", {"b.txt": "two\n"}, bob)["commitOid"]
+    server.stop()
+    server.start(BASTIDE_CRASH_AT=point)
+    try:
+        ask(server, "POST", "/api/models/ann/m/branch/main", {"startingPoint": "refs/pr/1", "overwrite": True})
+    except OSError:
+        pass  # The job was faster than the answer.
+    assert server.process.wait(timeout=30) != 0, f"the hub passed {point} without dying"
+    whole(server)
+    with contextlib.closing(sqlite3.connect(server.data / "bastide.db")) as database:
+        (status,) = database.execute("SELECT status FROM discussion").fetchone()
+        assert status == ("merged" if point == "pull.ended" else "open")
+        # Its lease ends with it, and not in ten minutes.
+        database.execute("UPDATE job SET locked_until = 0")
+        database.commit()
+    server.start()
+    for _ in range(100):
+        found = ask(server, "GET", "/api/models/ann/m/discussions/1")
+        with contextlib.closing(sqlite3.connect(server.data / "bastide.db")) as database:
+            (jobs,) = database.execute("SELECT COUNT(*) FROM job WHERE kind = 'merged-pulls'").fetchone()
+        if jobs == 0:
+            break
+        time.sleep(0.1)
+    assert jobs == 0 and (found["status"], found["changes"]["mergeCommitId"]) == ("merged", proposed)
+    assert [event["type"] for event in found["events"]] == ["comment", "commit", "status-change"]
+    assert found["events"][-1]["author"]["name"] == "ann"
     server.stop()
     whole(server)

@@ -2,6 +2,7 @@
 //! its refs are rows elsewhere; here is the disposable bare repository that a node makes of them,
 //! which stock `git` can read, check and serve.
 
+mod ahead;
 mod blame;
 mod cache;
 mod check;
@@ -25,6 +26,7 @@ mod strict;
 mod three_way;
 mod walk;
 
+pub use ahead::brought;
 pub use blame::{Blame, BlameRange, blame, blame_within};
 pub use cache::Cache;
 pub use check::{Fault, Reached};

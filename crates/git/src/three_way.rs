@@ -290,7 +290,7 @@ fn loose(oid: Oid, path: &Path) -> Result<(Option<Made>, u64), GitError> {
 }
 
 /// Runs a program to its end, or to that of its time. Its exit status and what it says of errors.
-fn run(mut command: Command, limit: Duration) -> Result<(Option<i32>, Vec<u8>), GitError> {
+pub(crate) fn run(mut command: Command, limit: Duration) -> Result<(Option<i32>, Vec<u8>), GitError> {
     let mut child = command.stderr(Stdio::piped()).spawn()?;
     // What two people have written may be made to take all memory. One that has ended already has no limits.
     if let Err(error) = limit_process(child.id(), MAX_NEW_BYTES)
@@ -323,7 +323,7 @@ fn errors_of(child: &mut Child) -> Vec<u8> {
     text
 }
 
-fn failed(errors: &[u8]) -> GitError {
+pub(crate) fn failed(errors: &[u8]) -> GitError {
     GitError::Program(String::from_utf8_lossy(errors).trim().to_owned())
 }
 

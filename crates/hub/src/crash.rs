@@ -20,6 +20,8 @@ pub const POINTS: &[&str] = &[
     "pull.stored",
     "pull.before",
     "pull.after",
+    "pull.reached",
+    "pull.ended",
 ];
 
 /// Dies here when `BASTIDE_CRASH_AT` names this point. Costs one look at a variable otherwise.

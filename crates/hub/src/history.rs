@@ -11,6 +11,7 @@ use bastide_store::{WriteTx, repos};
 
 use crate::access::{Access, Includes, See, Write};
 use crate::authors::{Author, User, author};
+use crate::jobs::merged_pulls;
 use crate::push::card_fault;
 use crate::ref_rules::{Move, RefRules};
 use crate::rules::{check_text, lines};
@@ -389,7 +390,9 @@ async fn place_branch(
     if !refs::swap(tx, access, name, target, Some(Target::commit(commit)), context.now()).await? {
         return Err(Problem::Stale);
     }
-    Ok(old.map(|old| old.commit).filter(|lost| *lost != commit))
+    let before = old.map(|old| old.commit);
+    merged_pulls::enqueue(tx, context, access, name, (before, commit)).await?;
+    Ok(before.filter(|lost| *lost != commit))
 }
 
 async fn refuse_conflict(tx: &mut WriteTx, access: &Access<Write>, name: &RefName) -> Result<(), Problem> {

@@ -4,6 +4,7 @@
 //! other; one that takes the process with it comes back, but not for ever.
 
 pub(crate) mod merge_packs;
+pub(crate) mod merged_pulls;
 pub(crate) mod share_xorbs;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ type Run = for<'a> fn(&'a Hub, payload: &'a str) -> BoxFuture<'a, Result<(), Pro
 /// Every kind of job: its name in the queue, and what runs it.
 const KINDS: &[(&str, Run)] = &[
     (merge_packs::KIND, |hub, repo| Box::pin(hub.merge_packs(repo))),
+    (merged_pulls::KIND, |hub, moved| Box::pin(hub.find_merged(moved))),
     (share_xorbs::KIND, |hub, _| Box::pin(hub.share_xorbs())),
     #[cfg(test)]
     ("panic", |_, _| Box::pin(async { panic!("as the test wants it") })),

@@ -14,8 +14,10 @@ pub use changes::{
     Merged, remove, set_locked, set_merged, set_pinned, set_ref_deleted, set_status, set_title,
 };
 pub use check::faults;
+pub(crate) use commits::see_base;
 pub use commits::{
-    CommitEvent, PullCommits, commit_events, pull_commits, set_commit_event, set_pull_commits,
+    CommitEvent, PullCommits, Reached, any_open_pull, commit_events, open_for, pull_commits,
+    set_commit_event, set_pull_commits,
 };
 pub use events::{
     Comment, CommentVersion, EventRow, NewDiscussionEvent, NewVersion, Participant, add_comment, add_event,

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0015_changes.sql"),
     include_str!("../migrations/0012_names.sql"),
     include_str!("../migrations/0011_proposals.sql"),
+    include_str!("../migrations/0017_merged.sql"),
 ];
 
 const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {id}, checksum TEXT NOT NULL)";

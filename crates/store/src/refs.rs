@@ -4,6 +4,7 @@
 use bastide_core::{Oid, RefName, RepoId, Timestamp};
 
 use crate::db::{Reader, Row, Value, WriteTx};
+use crate::discussions::see_base;
 use crate::gate::parse;
 use crate::permit::{Access, Includes, Propose, See, Write};
 use crate::{StoreError, values};
@@ -74,6 +75,27 @@ pub async fn conflicting<L: Includes<See>>(
     Ok(named(read, access, &above).await?.pop().map(|found| found.name))
 }
 
+/// The pull requests whose newest commit is one of some, by number.
+pub async fn pull_requests_at<L: Includes<See>>(
+    read: &mut Reader,
+    access: &Access<L>,
+    commits: &[Oid],
+) -> Result<Vec<(u64, Oid)>, StoreError> {
+    const BATCH: usize = 200;
+    let mut found = Vec::new();
+    for part in commits.chunks(BATCH) {
+        let places: Vec<String> = (2..part.len() + 2).map(|place| format!("${place}")).collect();
+        let sql = format!("{COLUMNS} AND commit_id IN ({})", places.join(", "));
+        let ids = part.iter().map(|id| Value::from(*id));
+        let params: Vec<Value> = std::iter::once(Value::from(access.repo_id())).chain(ids).collect();
+        for row in read.all(&sql, &params).await? {
+            let Ref { name, commit, .. } = ref_row(&row)?;
+            found.extend(name.pull_request_number().map(|number| (number, commit)));
+        }
+    }
+    Ok(found)
+}
+
 /// Where a ref is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
@@ -114,7 +136,11 @@ pub async fn swap_pull_request<L: Includes<Propose>>(
     if tx.one(sql, values![access.repo_id(), num]).await?.is_none() {
         return Ok(false);
     }
-    swap_in(tx, access.repo_id(), &RefName::pull_request(num), (old, new), now).await
+    let moved = swap_in(tx, access.repo_id(), &RefName::pull_request(num), (old, new), now).await?;
+    if moved && new.is_some() {
+        see_base(tx, access, num).await?;
+    }
+    Ok(moved)
 }
 
 async fn swap_in(

@@ -21,6 +21,7 @@ mod likes;
 mod list;
 mod locks;
 mod making;
+mod merged_pulls;
 mod profiles;
 mod proposal_quota;
 mod pulls;

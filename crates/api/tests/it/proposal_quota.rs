@@ -202,7 +202,7 @@ async fn the_same_content_from_several_sides_counts_once() {
     hub.finish().await;
 }
 
-/// History that a merge brings along, and what comes into a branch without one, is found by collection.
+/// History that a merge brings along counts with it; what comes into a branch without one is found by collection.
 #[tokio::test]
 async fn what_came_into_a_branch_by_a_side_door_is_the_owners() {
     let (hub, ann, bob) = scene(|_| {}).await;
@@ -218,7 +218,14 @@ async fn what_came_into_a_branch_by_a_side_door_is_the_owners() {
     )
     .await
     .expect(200);
+    // What its head has would fit.
+    let own = usage(&hub).await.repo.owned();
+    set_quota(&hub, "ann", Quota::Bytes(own + 150_000)).await;
+    merge(&ann, 1).await.expect(402);
+    assert_eq!(usage(&hub).await.repo.owned(), own);
+    set_quota(&hub, "ann", Quota::Unlimited).await;
     merge(&ann, 1).await.expect(200);
+    assert_eq!(usage(&hub).await.repo.proposed, 0);
     bring(&bob, &kept).await.expect(200);
     propose(&bob, &[lfs_line("kept.bin", &kept)]).await.expect(200);
     let branch = json!({ "startingPoint": "refs/pr/2" });

@@ -13,7 +13,7 @@ const RULES: &str = "/api/models/ann/m/branch-rules";
 const NONE: &str = "0000000000000000000000000000000000000000";
 
 /// No object, and the sum of that.
-const EMPTY_PACK: &[u8] = b"PACK\0\0\0\x02\0\0\0\0\
+pub const EMPTY_PACK: &[u8] = b"PACK\0\0\0\x02\0\0\0\0\
     \x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e";
 
 async fn hub() -> (TestHub, Client) {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bastide_core::{Oid, RepoId};
 use bastide_git::{
-    Blame, Budget, Cache, Content, FileDiff, FileStatus, Repo, blame, blame_within, changed_files,
-    diff_contents, raw_line, unified,
+    Blame, Budget, Cache, Content, FileDiff, FileStatus, GitError, Repo, blame, blame_within, brought,
+    changed_files, diff_contents, raw_line, unified,
 };
 
 /// Numbers that are the same in every run.
@@ -505,6 +505,39 @@ fn histories_part_where_git_says() {
             assert_eq!(repo.is_ancestor(one, two).unwrap(), is);
         }
         assert_eq!(repo.merge_base(apart, commits[commits.len() - 1]).unwrap(), None);
+    }
+}
+
+/// Every commit that a move brings, once, and the first on the branch's own line that has it.
+#[test]
+fn a_move_brings_what_git_lists_by_the_line_of_first_parents() {
+    const LIMIT: Duration = Duration::from_secs(20);
+    for seed in 0..3 {
+        let (mut stock, mut random) = (Stock::new(), Random(seed));
+        tangle(&mut stock, &mut random);
+        let (repo, commits) = (stock.repo(), stock.commits());
+        let list = |words: &[&str]| -> Vec<Oid> {
+            stock.git(words).lines().map(|line| line.parse().unwrap()).collect()
+        };
+        for _ in 0..12 {
+            let (before, after) = (*random.pick(&commits), *random.pick(&commits));
+            let range = [after.to_string(), format!("^{before}")];
+            let found = brought(&repo, (Some(before), after), 1000, LIMIT).unwrap();
+            let mut line = list(&["rev-list", "--first-parent", &range[0]]);
+            line.retain(|commit| found.contains_key(commit));
+            for commit in list(&["rev-list", &range[0], &range[1]]) {
+                let first = line.iter().rev().find(|by| repo.is_ancestor(commit, **by).unwrap());
+                assert_eq!(found.get(&commit), first, "{before} {after} {commit}");
+            }
+            assert_eq!(found.len(), list(&["rev-list", &range[0], &range[1]]).len());
+        }
+        let head = stock.head();
+        let all = brought(&repo, (None, head), 1000, LIMIT).unwrap();
+        assert_eq!(all.len(), list(&["rev-list", "HEAD"]).len());
+        // The newest alone, where there are more than may be looked at.
+        assert_eq!(brought(&repo, (None, head), 3, LIMIT).unwrap().get(&head), Some(&head));
+        assert!(brought(&repo, (None, head), 3, LIMIT).unwrap().len() <= 3);
+        assert!(matches!(brought(&repo, (None, head), 1000, Duration::ZERO), Err(GitError::TooSlow)));
     }
 }
 

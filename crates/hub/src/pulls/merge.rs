@@ -21,6 +21,7 @@ use super::pull_of;
 use crate::access::{Access, Propose, Write};
 use crate::authors::{author, co_author};
 use crate::discussions::{add_event, comment_text, discussion_event};
+use crate::jobs::merged_pulls;
 use crate::metadata::Metadata;
 use crate::repos::repo_event;
 use crate::rules;
@@ -64,6 +65,8 @@ struct Ready {
     written: Written,
     pack: Pack,
     large: Vec<Sha256>,
+    /// Large files in the history that it brings, also those that later commits took away again.
+    behind: Vec<Sha256>,
     metadata: Option<Metadata>,
 }
 
@@ -211,6 +214,7 @@ impl Hub {
         let ahead =
             self.objects_blocking(access, move |repo| commits_ahead(repo, ours, theirs, NAMED_COMMITS));
         let commits = ahead.await?;
+        let behind = if squash { Vec::new() } else { self.files_ahead(access, Some(ours), theirs).await? };
         let makers = if squash {
             git::makers(&mut self.db.read().await?, access, &commits).await?
         } else {
@@ -235,7 +239,7 @@ impl Hub {
         } else {
             None
         };
-        Ok(Ready { sides, touched, written, pack, large, metadata })
+        Ok(Ready { sides, touched, written, pack, large, behind, metadata })
     }
 
     /// The transaction of a merge.
@@ -264,8 +268,12 @@ impl Hub {
                 return Err(Problem::Invalid(format!("the content {sha256} was collected: upload it again")));
             }
         }
-        take_over(&mut tx, access, ready.large.iter().copied()).await?;
+        for files in [&ready.large, &ready.behind] {
+            take_over(&mut tx, access, files.iter().copied()).await?;
+        }
         proposals::release_commits(&mut tx, access, number).await?;
+        let move_of_base = (Some(sides.ours), written.commit);
+        merged_pulls::enqueue(&mut tx, context, access, &sides.base, move_of_base).await?;
         self.add_pack(&mut tx, access, &ready.pack, now).await?;
         self.quota_in(&mut tx, access, 0).await?;
         add_rows(&mut tx, context, access, written).await?;
@@ -273,7 +281,7 @@ impl Hub {
         if let Some(metadata) = &ready.metadata {
             self.store_metadata(&mut tx, access, metadata).await?;
         }
-        let merged = Merged { base_commit: sides.ours, merge_commit: written.commit };
+        let merged = Merged { base_commit: Some(sides.ours), merge_commit: written.commit };
         discussions::set_merged(&mut tx, access, &found.pull, merged, now).await?;
         found.pull.status = DiscussionStatus::Merged;
         let proposer = access.lower::<Propose>();

@@ -46,7 +46,12 @@ pub(crate) async fn rename_commits(
 
 fn rename_pull(pull: &PullCommits, renamed: &HashMap<Oid, Oid>) -> PullCommits {
     let new = |id: Option<Oid>| id.map(|id| renamed.get(&id).copied().unwrap_or(id));
-    PullCommits { num: pull.num, base_commit: new(pull.base_commit), merge_commit: new(pull.merge_commit) }
+    PullCommits {
+        num: pull.num,
+        base_commit: new(pull.base_commit),
+        merge_commit: new(pull.merge_commit),
+        base_seen: new(pull.base_seen),
+    }
 }
 
 /// The data of an event with the new id, if it names a commit that has one.

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bastide_core::{Oid, RefName, Sha256};
+use bastide_git::{Repo, commits_ahead};
 use bastide_store::{git, proposals, refs};
 
 use super::pull_of;
@@ -61,6 +62,23 @@ impl Hub {
             files.into_iter().filter(|(object, _)| !shared.contains(object)).map(|(_, file)| file).collect();
         let bytes = proposals::bytes_of_files_alone(&mut read, access, &gone).await?;
         Ok(PullStorage { bytes, files: gone.len() as u64, complete })
+    }
+
+    /// What the commits that `head` has and `base` has not have brought in large files, also where later ones took
+    /// it away again: as far as anything here is charged to proposers at all. What is too much is left to collection.
+    pub(crate) async fn files_ahead(
+        &self,
+        access: &Access<Write>,
+        base: Option<Oid>,
+        head: Oid,
+    ) -> Result<Vec<Sha256>, Problem> {
+        let reader = access.lower::<Read>();
+        let charged = proposals::any(&mut self.db.read().await?, access).await?;
+        let Some(base) = base.filter(|_| charged) else { return Ok(Vec::new()) };
+        let ahead = move |repo: &Repo| commits_ahead(repo, base, head, MAX_COMMITS);
+        let commits = self.objects_blocking(&reader, ahead).await?;
+        let (files, _) = self.files_of_commits(&reader, &commits).await?;
+        Ok(files.into_values().collect())
     }
 
     /// The large files that some commits have brought, and whether these are all.

@@ -16,6 +16,7 @@ use super::judge::{Judged, NewCommit, Tip};
 use super::{Answer, Pack, Pusher, Wish, refuse_all_or_none};
 use crate::access::{Access, Propose};
 use crate::authors::Proof;
+use crate::jobs::merged_pulls;
 use crate::metadata::Metadata;
 use crate::pulls::{PullCommit, ROW_BYTES, note_commit, unrelated};
 use crate::ref_rules::{Move, RefRules};
@@ -274,6 +275,12 @@ impl Hub {
         self.note_pulls(&mut tx, pusher, wishes, judged, (pack, added)).await?;
         if let Uploader::Writer(access) = &pusher.by {
             repos::touch(&mut tx, access, now).await?;
+            for (wish, tip) in wishes.iter().zip(&judged.tips) {
+                if let (Some((name, Some(_))), Some(tip)) = (wish.open(), tip) {
+                    let moves = (wish.command.old, tip.commit);
+                    merged_pulls::enqueue(&mut tx, &pusher.context, access, name, moves).await?;
+                }
+            }
             if let Some(metadata) = &metadata {
                 self.store_metadata(&mut tx, access, metadata).await?;
             }
@@ -291,7 +298,8 @@ impl Hub {
         Ok(true)
     }
 
-    /// Moves the refs, those that go first: a name can be free for another then.
+    /// Moves the refs, those that go first: a name can be free for another then. Pull requests come before the
+    /// branches that get their commits with the same push.
     async fn move_refs(
         &self,
         tx: &mut WriteTx,
@@ -302,7 +310,9 @@ impl Hub {
         let rules = RefRules::load(tx, &pusher.permit()).await?;
         let mut all = true;
         let mut order: Vec<usize> = (0..wishes.len()).collect();
-        order.sort_by_key(|at| wishes.get(*at).is_some_and(|wish| wish.command.new.is_some()));
+        order.sort_by_key(|at| {
+            wishes.get(*at).map(|wish| (wish.command.new.is_some(), !is_pull_request(wish)))
+        });
         for at in order {
             let Some(wish) = wishes.get_mut(at) else { continue };
             let tip = judged.tips.get(at).and_then(Option::as_ref);
@@ -398,6 +408,10 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+fn is_pull_request(wish: &Wish) -> bool {
+    wish.name.as_ref().is_some_and(RefName::is_pull_request)
 }
 
 /// The last few of the commits that a tip needs.

@@ -56,6 +56,7 @@ told! {
     GitPush => "update" "repo.content",
     DiscussionCreate => "create" "discussion",
     DiscussionUpdate => "update" "discussion",
+    PullMerge => "update" "discussion",
     DiscussionDelete => "delete" "discussion",
     CommentCreate => "create" "discussion.comment",
     CommentEdit => "update" "discussion.comment",

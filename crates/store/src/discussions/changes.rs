@@ -40,8 +40,8 @@ async fn place(
 /// What merging did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merged {
-    /// Where the base stood before.
-    pub base_commit: Oid,
+    /// Where the base stood before; nothing where nobody knows it any more.
+    pub base_commit: Option<Oid>,
     pub merge_commit: Oid,
 }
 

@@ -4,7 +4,7 @@ use bastide_core::id::RowId;
 use bastide_core::{DiscussionEventKind, DiscussionStatus, RefName, Timestamp, Visibility};
 use bastide_store::discussions::{
     self, Discussion, DiscussionOrder, DiscussionPage, DiscussionQuery, Merged, NewDiscussion,
-    NewDiscussionEvent, NewVersion, Participant, Spent,
+    NewDiscussionEvent, NewVersion, Participant, Reached, Spent,
 };
 use bastide_store::permit::{Access, Admin, Propose};
 use bastide_store::refs::{self, Target};
@@ -186,10 +186,33 @@ pub async fn refs_of_pull_requests_move_for_who_proposes_and_nothing_else_does(d
     assert!(refs::swap_pull_request(&mut tx, &proposer, 2, Some(oid(1)), to(2), NOW).await.unwrap());
     let all = refs::list(&mut tx, &access).await.unwrap();
     assert_eq!(all.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["refs/pr/2"]);
+    // They are found by where they stand, as long as they are open and for that branch.
+    assert!(discussions::any_open_pull(&mut tx, &access).await.unwrap());
+    let wanted: Vec<_> = (0..=255).chain(0..=255).map(oid).collect();
+    let heads = refs::pull_requests_at(&mut tx, &access, &wanted).await.unwrap();
+    assert_eq!(heads.iter().collect::<std::collections::HashSet<_>>().len(), 1);
+    assert_eq!(heads[0], (2, oid(2)));
+    let (main, other) = (RefName::main(), "refs/heads/other".parse().unwrap());
+    let reached = Reached { num: 2, head: oid(2), base_seen: None };
+    assert_eq!(
+        discussions::open_for(&mut tx, &access, &main, &heads[..1]).await.unwrap(),
+        std::slice::from_ref(&reached)
+    );
+    assert!(discussions::open_for(&mut tx, &access, &other, &heads).await.unwrap().is_empty());
+    // Where its branch stands is kept when it moves, and at no other time.
+    assert!(refs::swap(&mut tx, &access, &main, None, to(5), NOW).await.unwrap());
+    assert_eq!(discussions::open_for(&mut tx, &access, &main, &heads[..1]).await.unwrap(), [reached]);
+    assert!(!refs::swap_pull_request(&mut tx, &proposer, 2, Some(oid(9)), to(2), NOW).await.unwrap());
+    assert!(refs::swap_pull_request(&mut tx, &proposer, 2, Some(oid(2)), to(2), NOW).await.unwrap());
+    let reached = Reached { num: 2, head: oid(2), base_seen: Some(oid(5)) };
+    assert_eq!(discussions::open_for(&mut tx, &access, &main, &heads[..1]).await.unwrap(), [reached]);
+    assert!(refs::swap(&mut tx, &access, &main, Some(oid(5)), None, NOW).await.unwrap());
     let pull = discussions::get(&mut tx, &access, 2).await.unwrap().unwrap();
-    let merged = Merged { base_commit: oid(7), merge_commit: oid(8) };
+    let merged = Merged { base_commit: Some(oid(7)), merge_commit: oid(8) };
     discussions::set_merged(&mut tx, &access, &pull, merged, NOW).await.unwrap();
     discussions::set_ref_deleted(&mut tx, &access, pull.id, NOW).await.unwrap();
+    assert!(discussions::open_for(&mut tx, &access, &main, &heads).await.unwrap().is_empty());
+    assert!(!discussions::any_open_pull(&mut tx, &access).await.unwrap());
     tx.commit(event()).await.unwrap();
     let pull = get(db, &access, 2).await.unwrap();
     assert_eq!(pull.status, DiscussionStatus::Merged);

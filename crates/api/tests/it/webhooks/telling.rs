@@ -4,7 +4,7 @@ use bastide_core::Role;
 use serde_json::{Value, json};
 
 use super::{HOOKS, Receiver, branch, hub, line, log, make, stories, watch};
-use crate::{commit, put};
+use crate::{commit, commit_with, put};
 
 #[tokio::test]
 async fn every_change_is_told_as_clients_know_it() {
@@ -329,6 +329,38 @@ async fn what_is_said_is_told_with_its_words_as_they_are_now() {
         (&told["discussion"]["title"], &told["discussion"]["author"]["id"]),
         (&json!("Answered"), &me)
     );
+    hub.finish().await;
+}
+
+/// By its own merge, and by a move of its branch.
+#[tokio::test]
+async fn a_pull_request_that_is_merged_is_told_as_a_discussion_that_changes() {
+    let hub = hub().await;
+    let ann = hub.user("ann").await;
+    let receiver = Receiver::start().await;
+    make(&ann, "bert", "public").await;
+    watch(&ann, &receiver.url(), &[("model", "ann/bert")]).await;
+    for number in [1, 2] {
+        let header = json!({ "summary": "a proposal" });
+        let text = put(&format!("{number}.txt"), "x");
+        commit_with(&ann, "ann/bert", "main?create_pr=1", header, &[text]).await.expect(200);
+    }
+    hub.run_webhooks().await;
+    receiver.payloads();
+    let check = async |content: &Value, number: u64| {
+        hub.run_jobs().await;
+        hub.run_webhooks().await;
+        let told = receiver.payloads();
+        assert_eq!(stories(&told), ["update repo.content", "update discussion"]);
+        let discussion = &told[1]["discussion"];
+        assert_eq!((&discussion["num"], &discussion["status"]), (&json!(number), &json!("merged")));
+        assert_eq!(&discussion["changes"]["mergeCommitId"], content);
+    };
+    let merge = ann.post("/api/models/ann/bert/discussions/1/merge", json!({})).await.expect(200).json();
+    check(&merge["mergeCommitId"], 1).await;
+    let body = json!({ "startingPoint": "refs/pr/2", "overwrite": true });
+    ann.post("/api/models/ann/bert/branch/main", body).await.expect(200);
+    check(&ann.get("/api/models/ann/bert").await.json()["sha"].clone(), 2).await;
     hub.finish().await;
 }
 

@@ -16,8 +16,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from hub_process import BINARY, prepare  # noqa: E402
 
 ALL_POINTS = subprocess.run([BINARY, "crash-points"], capture_output=True, text=True, check=True).stdout.split()
-# Collection, `git push` and merging pull requests have tests of their own: this client does not bring them about.
-POINTS = [point for point in ALL_POINTS if not point.startswith(("gc.", "push.", "pull."))]
+# Collection, pruning, `git push` and merging pull requests have tests of their own: this client does not bring them about.
+POINTS = [point for point in ALL_POINTS if not point.startswith(("gc.", "push.", "pull.", "prune."))]
 
 CLIENT = """
 import os, sys

@@ -25,7 +25,6 @@ mod list;
 mod locks;
 mod middleware;
 mod pages;
-mod patience;
 mod profiles;
 mod refs;
 mod repos;

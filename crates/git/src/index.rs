@@ -69,6 +69,20 @@ impl PackIndex {
         small.chunks_exact(4).map(|bytes| offset(bytes).ok_or(BAD)).collect()
     }
 
+    /// The objects, and how much of a pack of `length` bytes each takes.
+    pub fn sizes(self, length: u64) -> Result<impl Iterator<Item = (Oid, u64)>, GitError> {
+        const TRAILER_BYTES: u64 = 20;
+        let offsets = self.offsets()?;
+        let mut sorted = offsets.clone();
+        sorted.sort_unstable();
+        let end = length.saturating_sub(TRAILER_BYTES);
+        let size = move |offset: u64| {
+            let next = sorted.get(sorted.partition_point(|other| *other <= offset)).copied();
+            next.unwrap_or(end).saturating_sub(offset)
+        };
+        Ok(self.ids.into_iter().zip(offsets).map(move |(oid, offset)| (oid, size(offset))))
+    }
+
     /// The objects, with what each builds upon by the pack itself.
     pub fn objects(self, pack: &File) -> Result<PackObjects, GitError> {
         let offsets = self.offsets()?;

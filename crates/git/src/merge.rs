@@ -1,6 +1,7 @@
 //! Merging packs: many small ones become one, with deltas, by stock git.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -24,10 +25,19 @@ pub fn merge_packs(repo: &Repo, names: &[&str], folder: &Path) -> Result<NewPack
 }
 
 /// Runs a `git pack-objects` that reads `list`, and puts its pack into `folder`.
-pub(crate) fn pack_objects(mut command: Command, list: Vec<u8>, folder: &Path) -> Result<NewPack, GitError> {
+pub(crate) fn pack_objects(command: Command, list: Vec<u8>, folder: &Path) -> Result<NewPack, GitError> {
+    pack_from(command, Stdio::piped(), list, folder)
+}
+
+/// The same for a list in a file.
+pub(crate) fn pack_listed(command: Command, list: File, folder: &Path) -> Result<NewPack, GitError> {
+    pack_from(command, list.into(), Vec::new(), folder)
+}
+
+fn pack_from(mut command: Command, stdin: Stdio, list: Vec<u8>, folder: &Path) -> Result<NewPack, GitError> {
     let work = tempfile::tempdir_in(folder)?;
     let base = std::path::absolute(work.path())?.join("merged");
-    let mut child = command.arg(&base).stdin(Stdio::piped()).spawn()?;
+    let mut child = command.arg(&base).stdin(stdin).spawn()?;
     // By a thread of its own: git answers before it has read everything.
     let writer = child.stdin.take().map(|mut stdin| std::thread::spawn(move || stdin.write_all(&list)));
     let output = child.wait_with_output()?;

@@ -14,6 +14,7 @@ use crate::index::{PackIndex, PackObjects};
 use crate::pack::NewPack;
 use crate::process::{Running, git};
 use crate::repo::ALLOC_LIMIT;
+use crate::snapshot::link;
 use crate::{GitError, Repo};
 
 /// Files from here on go through memory in pieces. None may be so large, but all have to be named.
@@ -67,17 +68,25 @@ impl Received {
 }
 
 impl Quarantine {
-    /// A quarantine beside the repository `copy`, in the folder `scratch`.
-    pub fn new(scratch: &Path, copy: &Repo) -> Result<Self, GitError> {
+    /// A quarantine in the folder `scratch`, beside the packs `packs` of the repository `copy` and no others: what is
+    /// judged here builds upon what the repository has at this moment, not upon what is left in the copy of packs that
+    /// were pruned or refused. Fails with `NotFound` when a pack is taken away meanwhile.
+    pub fn new(scratch: &Path, copy: &Repo, packs: &[String]) -> Result<Self, GitError> {
         let folder = tempfile::Builder::new().prefix("push-").tempdir_in(scratch)?;
         let path = std::path::absolute(folder.path())?;
         std::fs::create_dir_all(path.join("objects/info"))?;
-        let objects = std::path::absolute(copy.folder())?.join("objects");
+        let objects = path.join("beside");
+        std::fs::create_dir_all(objects.join("pack"))?;
+        for name in packs {
+            let (pack, index) = copy.pack_paths(name);
+            link(&pack, &objects.join(format!("pack/{name}.pack")))?;
+            link(&index, &objects.join(format!("pack/{name}.idx")))?;
+        }
         let mut text = objects.into_os_string().into_encoded_bytes();
         text.push(b'\n');
         std::fs::write(path.join("objects/info/alternates"), text)?;
         crate::repo::create(&path)?;
-        Ok(Self { folder, path, slots: copy.slots() + OWN_SLOTS })
+        Ok(Self { folder, path, slots: copy.slots().max(packs.len()) + OWN_SLOTS })
     }
 
     /// Starts the program that takes a pack of at most `max_bytes` from its input.

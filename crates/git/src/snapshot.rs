@@ -112,6 +112,19 @@ impl Snapshot {
             && packs.iter().all(whole)
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The names of its packs.
+    pub fn packs(&self) -> &[String] {
+        &self.packs
+    }
+
+    pub(crate) fn pack_paths(&self, name: &str) -> (std::path::PathBuf, std::path::PathBuf) {
+        pack_paths(self.folder.path(), name)
+    }
+
     pub fn refs(&self) -> &[SnapshotRef] {
         &self.refs
     }
@@ -146,7 +159,7 @@ fn pack_paths(folder: &Path, name: &str) -> (std::path::PathBuf, std::path::Path
 }
 
 /// Where files cannot have two names, a link by name does until the pack is merged into another.
-fn link(from: &Path, to: &Path) -> Result<(), GitError> {
+pub(crate) fn link(from: &Path, to: &Path) -> Result<(), GitError> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Ok(std::os::unix::fs::symlink(std::path::absolute(from)?, to)?)

@@ -3,7 +3,7 @@
 //!
 //! Both sides are written by people who may be at odds: the time is bounded, pointers are never merged by lines.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use flate2::read::ZlibDecoder;
 
 use crate::edit::{Edit, Op};
-use crate::object::{Entry, Pointer, Tree};
+use crate::object::{Entry, Mode, Pointer, Tree};
 use crate::process::{git, limit_process};
 use crate::{GitError, Repo};
 
@@ -120,8 +120,9 @@ pub fn merge_commits(
     match work.merge_tree((ours, theirs), ends.saturating_duration_since(Instant::now()))? {
         Said::Conflicts(paths) => Ok(Merge::Conflicts(real_paths(repo, &paths, (ours, theirs))?)),
         Said::Tree(tree) => {
-            let made = work.objects()?;
+            let mut made = work.objects()?;
             let edits = Difference::between(repo, &made, old, tree)?;
+            add_found(repo, &edits, &mut made, (old, new))?;
             Ok(clean(edits, made))
         }
     }
@@ -156,6 +157,41 @@ fn stands(repo: &Repo, trees: &[Oid], path: &str) -> Result<bool, GitError> {
         }
     }
     Ok(false)
+}
+
+/// Git does not write what it finds in the copy: of a change that never came to be, or left in a pack that was pruned.
+/// What neither side has is not kept for either of them, so it is made anew.
+fn add_found(
+    repo: &Repo,
+    edits: &[Edit],
+    made: &mut HashMap<Oid, Made>,
+    (ours, theirs): (Oid, Oid),
+) -> Result<(), GitError> {
+    let mut found = Vec::new();
+    for edit in edits {
+        let Op::Put { oid, mode } = edit.op else { continue };
+        let is_theirs =
+            || Ok::<_, GitError>(repo.find(theirs, &edit.path)?.is_some_and(|entry| entry.oid == oid));
+        if mode != Mode::Submodule && !made.contains_key(&oid) && !is_theirs()? {
+            found.push(oid);
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    // Most of it has been at another path.
+    let mut kept = HashSet::new();
+    for tree in [ours, theirs] {
+        kept.extend(repo.list(tree, "", true, None, usize::MAX)?.into_iter().map(|walked| walked.entry.oid));
+    }
+    let mut room = MAX_NEW_BYTES;
+    for oid in found.into_iter().filter(|oid| !kept.contains(oid)) {
+        let data = repo.blob(oid, MAX_REGULAR_FILE_BYTES)?;
+        let less = room.checked_sub(data.len() as u64);
+        room = less.ok_or(GitError::TooLarge { oid, limit: MAX_NEW_BYTES })?;
+        made.insert(oid, Made::File(data));
+    }
+    Ok(())
 }
 
 /// A pointer that was put together from two stands for nothing: that is a conflict.

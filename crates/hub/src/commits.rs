@@ -12,7 +12,7 @@ use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::git::{self, ChangeRow, CommitRow, Pack};
 use bastide_store::refs::{self, Target};
-use bastide_store::{repos, xet};
+use bastide_store::{prune, repos, xet};
 use bytes::Bytes;
 
 use crate::access::{Access, Includes, Level, Propose, Read, See, Write};
@@ -69,6 +69,8 @@ pub struct CommitBuilder {
     attributes: Option<Bytes>,
     /// Bytes of regular files that may still come, where there is a bound; and why no more may.
     room: Option<(u64, ProposalRoom)>,
+    /// It names objects that it does not bring: how often the repository had been pruned before they were looked up.
+    prunings: Option<i64>,
 }
 
 /// An operation that was taken. They stay in their order: a path may come up more than once.
@@ -126,6 +128,11 @@ impl CommitBuilder {
         let oid = self.blob(content).await?;
         self.steps.push(Step::Edit(Edit { path, op: Op::Put { oid, mode: Mode::File } }));
         Ok(())
+    }
+
+    /// What it names from here on without bringing it was looked up when the repository had been pruned so often.
+    pub(crate) fn builds_upon(&mut self, prunings: i64) {
+        self.prunings = Some(prunings);
     }
 
     /// Puts something back that the repository has had: a program, a link.
@@ -194,6 +201,7 @@ pub(crate) struct Prepared {
     author: Person,
     /// What the repository is found by from then on, if the commit decides about that.
     metadata: Option<Metadata>,
+    prunings: Option<i64>,
 }
 
 impl Hub {
@@ -204,6 +212,7 @@ impl Hub {
             readme: None,
             attributes: None,
             room: None,
+            prunings: None,
         })
     }
 
@@ -286,6 +295,7 @@ impl Hub {
         let (author, now, scratch) = (author(context), context.now(), self.scratch()?);
         let large = changes.large.iter().map(|(_, sha256)| *sha256).collect();
         let touched = changes.edits.iter().map(|edit| edit.path.clone()).collect();
+        let prunings = builder.prunings;
         let brings = changes.edits.iter().any(|edit| matches!(edit.op, Op::Put { .. }));
         let work = {
             let repo = repo.clone();
@@ -311,6 +321,7 @@ impl Hub {
             message,
             author,
             metadata: None,
+            prunings,
         }))
     }
 
@@ -357,6 +368,12 @@ impl Hub {
         prepared: &Prepared,
     ) -> Result<bool, Problem> {
         let now = context.now();
+        // All else that it names is in its pack, or in the tree of its parent, which is here.
+        if let Some(prunings) = prepared.prunings
+            && prune::prunings(tx, access).await? != prunings
+        {
+            return Err(Problem::Stale);
+        }
         let added = self.add_pack(tx, access, &prepared.pack, now).await?;
         let parents: Vec<Oid> = prepared.head.into_iter().collect();
         let row = CommitRow {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
-use bastide_store::{check, collect, discussions, storage};
+use bastide_store::{check, collect, discussions, prune, storage};
 use bastide_xet::xorb::validate;
 
 use crate::access::{Access, Read};
@@ -29,6 +29,8 @@ pub struct Checked {
     /// Blobs that no row names: what crashes left, and what is on its way. Not wrong.
     pub orphans: u64,
     pub orphan_bytes: u64,
+    /// Repositories whose packs hold what collection has dropped: to be pruned. Not wrong.
+    pub unpruned: u64,
     pub problems: Vec<String>,
 }
 
@@ -80,6 +82,7 @@ impl Hub {
         let orphans = self.orphans().await?;
         done.orphans = orphans.len() as u64;
         done.orphan_bytes = orphans.iter().map(|blob| blob.size).sum();
+        done.unpruned = prune::unpruned(&mut self.db.read().await?).await?;
         Ok(done)
     }
 

@@ -15,7 +15,7 @@ use bastide_core::{Oid, Sha256, Timestamp};
 use bastide_ledger::Context;
 use bastide_ledger::{Action, NewEvent};
 use bastide_store::collect::{self, Step};
-use bastide_store::{git, refs};
+use bastide_store::{git, jobs, prune, refs};
 
 use crate::access::{Access, Admin};
 use crate::accounts::require_operator;
@@ -44,6 +44,8 @@ pub struct Collected {
     pub uploads: u64,
     pub condemned: u64,
     pub removed_xorbs: u64,
+    /// Repositories whose packs hold what nothing needs: a job looks at them.
+    pub unpruned: u64,
     pub removed_blobs: u64,
     pub freed_bytes: u64,
     /// Repositories that are left for the next time, because their refs kept moving.
@@ -132,6 +134,7 @@ impl Hub {
             drop(read);
             let rights: Vec<Step> = rights.into_iter().map(Step::DropRight).collect();
             if self.take_steps(context, access, &walk, (&rights, times), done).await? {
+                self.ask_for_pruning(context, access, done).await?;
                 return Ok(true);
             }
         }
@@ -202,13 +205,13 @@ impl Hub {
         (steps, times): (&[Step], Times),
         done: &mut Collected,
     ) -> Result<bool, Problem> {
-        let mut commits = 0;
+        let mut commits = 0u64;
         for batch in steps.chunks(STEPS) {
             let mut tx = self.write_to(context, access).await?;
             if collect::ref_moves(&mut tx, access).await? != Some(walk.ref_moves) {
                 return Ok(false);
             }
-            let (mut marked, mut dropped) = (0u64, 0u64);
+            let (mut marked, mut dropped, mut lost) = (0u64, 0u64, 0u64);
             for step in batch {
                 let took = collect::take(&mut tx, access, *step, (times.now, times.before)).await?;
                 match step {
@@ -218,7 +221,12 @@ impl Hub {
                         dropped += u64::from(took)
                     }
                 }
-                commits += usize::from(took && matches!(step, Step::DropCommit(_)));
+                lost += u64::from(took && matches!(step, Step::DropCommit(_)));
+            }
+            if lost > 0 {
+                // Their bytes are in packs still.
+                prune::lost(&mut tx, access, lost, times.now).await?;
+                commits += lost;
             }
             if dropped > 0 {
                 collect::next_epoch(&mut tx, access).await?;
@@ -235,6 +243,25 @@ impl Hub {
             tx.commit(event.fact("paths", paths)).await?;
         }
         Ok(true)
+    }
+
+    /// Has packs looked at that hold what nothing needs.
+    async fn ask_for_pruning(
+        &self,
+        context: &Context,
+        access: &Access<Admin>,
+        done: &mut Collected,
+    ) -> Result<(), Problem> {
+        let loss = prune::loss(&mut self.db.read().await?, access).await?;
+        if loss.is_none_or(|loss| loss.commits == 0) {
+            return Ok(());
+        }
+        let (mut tx, now) = (self.write_to(context, access).await?, context.now());
+        jobs::enqueue(&mut tx, now, crate::jobs::prune_packs::new(access, now)).await?;
+        let event = repo_event(context, Action::GcCollect, access.repo_id(), &access.repo().path);
+        tx.commit(event.fact("prune", true)).await?;
+        done.unpruned += 1;
+        Ok(())
     }
 
     async fn drop_uploads(&self, context: &Context, done: &mut Collected) -> Result<(), Problem> {

@@ -5,6 +5,7 @@
 
 pub(crate) mod merge_packs;
 pub(crate) mod merged_pulls;
+pub(crate) mod prune_packs;
 pub(crate) mod share_xorbs;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ type Run = for<'a> fn(&'a Hub, payload: &'a str) -> BoxFuture<'a, Result<(), Pro
 const KINDS: &[(&str, Run)] = &[
     (merge_packs::KIND, |hub, repo| Box::pin(hub.merge_packs(repo))),
     (merged_pulls::KIND, |hub, moved| Box::pin(hub.find_merged(moved))),
+    (prune_packs::KIND, |hub, repo| Box::pin(hub.prune_packs(repo))),
     (share_xorbs::KIND, |hub, _| Box::pin(hub.share_xorbs())),
     #[cfg(test)]
     ("panic", |_, _| Box::pin(async { panic!("as the test wants it") })),

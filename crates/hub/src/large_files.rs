@@ -9,7 +9,7 @@ use bastide_ledger::{Action, Context};
 use bastide_store::git::{self, ChangeRow, Pack};
 use bastide_store::large_files::{self, Content};
 use bastide_store::refs::{self, Ref, Target};
-use bastide_store::{WriteTx, collect, repos};
+use bastide_store::{WriteTx, collect, prune, repos};
 
 use crate::access::{Access, Admin, Read, Write};
 use crate::metadata::Metadata;
@@ -207,6 +207,7 @@ impl Hub {
             self.write_renewed(&mut tx, context, access, prepared).await?;
             deleted.commits = prepared.rows.commits.len() as u64;
             deleted.refs = prepared.rows.refs.len() as u64;
+            prune::hurry(&mut tx, access, context.now()).await?;
             tx.record(rewrite_event(context, access, prepared));
         }
         let mut names: Vec<String> = Vec::new();

@@ -36,6 +36,7 @@ pub mod locks;
 mod metadata;
 mod objects;
 mod origins;
+mod places;
 pub mod preupload;
 mod problem;
 pub mod profiles;
@@ -196,17 +197,16 @@ pub struct Inner {
     pub(crate) validations: tokio::sync::Semaphore,
     pub(crate) hashing: tokio::sync::Semaphore,
     pub(crate) hash_turns: objects::RepoLocks,
-    pub(crate) ingest_turns: Arc<tokio::sync::Semaphore>,
     pub(crate) remembered: weights::Remembered,
     pub(crate) conflicts: Arc<pulls::ConflictCache>,
     pub(crate) terms: Arc<tokio::sync::Semaphore>,
-    pub(crate) pushes: fetch::places::Places,
-    pub(crate) git_programs: fetch::places::Places,
+    pub(crate) pushes: places::Places,
+    pub(crate) git_programs: places::Places,
     /// Short ones, which are not to wait for those that last.
     pub(crate) comparisons: Arc<tokio::sync::Semaphore>,
-    pub(crate) git_greetings: fetch::places::Places,
+    pub(crate) git_greetings: places::Places,
     /// Long requests of fetches, which are kept in files.
-    pub(crate) git_requests: fetch::places::Places,
+    pub(crate) git_requests: places::Places,
     pub(crate) outbound: Outbound,
     pub(crate) walked: webhooks::Walked,
 }
@@ -240,11 +240,11 @@ impl Hub {
         Self(Arc::new(Inner {
             journal: reads::Journal::new(config.data.join("journal")),
             witness: witness::Witness::new(config.data.join("checkpoints.txt")),
-            pushes: fetch::places::Places::new(config.concurrent_pushes, push::SHARE),
+            pushes: places::Places::new(config.concurrent_pushes, push::SHARE),
             comparisons: Arc::new(tokio::sync::Semaphore::new(config.concurrent_comparisons)),
-            git_programs: fetch::places::Places::new(config.git_processes, fetch::SHARE),
-            git_greetings: fetch::places::Places::new(config.git_processes, fetch::SHARE),
-            git_requests: fetch::places::Places::new(fetch::request::IN_FILES, fetch::SHARE),
+            git_programs: places::Places::new(config.git_processes, fetch::SHARE),
+            git_greetings: places::Places::new(config.git_processes, fetch::SHARE),
+            git_requests: places::Places::new(fetch::request::IN_FILES, fetch::SHARE),
             outbound: Outbound::new(
                 Policy::new(config.webhook_allow.clone()),
                 config.webhook_resolver.clone(),
@@ -265,7 +265,6 @@ impl Hub {
             validations: tokio::sync::Semaphore::new(xet::CONCURRENT_VALIDATIONS),
             hashing: tokio::sync::Semaphore::new(xet::CONCURRENT_HASHES),
             hash_turns: objects::RepoLocks::default(),
-            ingest_turns: Arc::new(tokio::sync::Semaphore::new(ingest::CONCURRENT_WORKERS)),
             remembered: weights::Remembered::default(),
             conflicts: Arc::default(),
             terms: Arc::new(tokio::sync::Semaphore::new(large::MAX_TERMS_IN_MEMORY)),

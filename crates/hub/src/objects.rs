@@ -142,8 +142,10 @@ impl Hub {
             let replaced = self.fetch_pack(repo, pack).await?;
             changed = changed.max(if replaced { Changed::Replaced } else { Changed::Added });
         }
-        repo.remove_packs(&stale(repo, &packs)?)?;
-        Ok(changed)
+        let stale = stale(repo, &packs)?;
+        repo.remove_packs(&stale)?;
+        // Handles would go on reading what is gone, and keep its room.
+        Ok(if stale.is_empty() { changed } else { Changed::Replaced })
     }
 
     /// Fetches one pack, in place of what is left of it. Says whether there was something left.
@@ -215,6 +217,11 @@ impl Hub {
         Ok(added)
     }
 
+    /// For a pack that was just stored, until its row is committed.
+    pub(crate) fn unpublished(&self, repo: RepoId, pack: &Pack) -> Unpublished {
+        Unpublished { hub: self.clone(), repo, name: Some(pack.name.clone()) }
+    }
+
     /// Passes a result on. When it is a failure that certainly left no row behind, the bytes that
     /// were stored for it go at once: on a full disk nobody may wait for collection.
     pub(crate) async fn keep_if<T>(&self, done: Result<T, Problem>, pack: &Pack) -> Result<T, Problem> {
@@ -234,12 +241,39 @@ impl Hub {
     }
 }
 
+/// A pack in the node's copy that is no part of its repository. It leaves the copy again with this, however that comes:
+/// others are to find there what the repository has. Where its row is there after all, it is fetched again.
+pub(crate) struct Unpublished {
+    hub: Hub,
+    repo: RepoId,
+    name: Option<String>,
+}
+
+impl Unpublished {
+    /// It is part of the repository now.
+    pub(crate) fn publish(mut self) {
+        self.name = None;
+    }
+}
+
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        let Some(name) = self.name.take() else { return };
+        let git = &self.hub.git;
+        let removed = git.repo(self.repo).and_then(|repo| repo.remove_packs(&[name]));
+        // Whoever reads goes on with what is open; nobody opens it anew.
+        if let Err(error) = removed.and_then(|()| git.reopen(self.repo)) {
+            tracing::warn!(repo = %self.repo, %error, "a pack of a change that failed is left in a copy");
+        }
+    }
+}
+
 /// What bringing a copy up to date has done to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Changed {
     Nothing,
     Added,
-    /// What was there was not whole: handles that know it are of no use.
+    /// What was there was not whole, or is gone: handles that know it are of no use.
     Replaced,
 }
 

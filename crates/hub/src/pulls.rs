@@ -15,7 +15,7 @@ use bastide_ledger::{Action, Context};
 use bastide_store::discussions::{self, Discussion, PullRequest};
 use bastide_store::proposals::CommitCharge;
 use bastide_store::refs::{self, Target};
-use bastide_store::{Reader, WriteTx};
+use bastide_store::{Reader, WriteTx, proposals, prune};
 use serde_json::json;
 
 pub use conflicts::Conflicts;
@@ -345,7 +345,9 @@ impl Hub {
             return Err(Problem::Stale);
         }
         discussions::set_ref_deleted(&mut tx, access, found.id, context.now()).await?;
-        bastide_store::proposals::release_commits(&mut tx, access, number).await?;
+        // Its bytes count until they are gone.
+        proposals::leave_commits(&mut tx, access, (number, old.commit)).await?;
+        prune::hurry(&mut tx, access, context.now()).await?;
         let kind = DiscussionEventKind::RefDeletion;
         let data = json!({ "ref": name.as_str(), "oid": old.commit });
         add_event(&mut tx, context, access, &found, kind, &data).await?;

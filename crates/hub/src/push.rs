@@ -21,7 +21,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
 
 use crate::access::{Access, Propose, Write};
-use crate::fetch::places::Place;
+use crate::places::Place;
 use crate::rules::Fault;
 use crate::uploads::Uploader;
 use crate::{Hub, Problem};
@@ -45,15 +45,10 @@ pub struct Push {
     commands: Vec<Command>,
     capabilities: Capabilities,
     pack: Pack,
+    /// How often the repository had been pruned before the pack was looked at.
+    prunings: i64,
     /// Its place among the pushes that are worked at.
     turn: Option<Place>,
-}
-
-/// A part of the body of a push, and how much the client has sent for it: less than it is, where it was packed.
-#[derive(Debug)]
-pub struct Sent {
-    pub bytes: Bytes,
-    pub took: u64,
 }
 
 /// What came of the pack.
@@ -69,6 +64,7 @@ enum Pack {
 struct Pusher {
     context: Context,
     by: Uploader,
+    prunings: i64,
 }
 
 impl Pusher {
@@ -147,7 +143,7 @@ impl Hub {
     }
 
     async fn answer_push(&self, context: Context, access: Access<Propose>, push: Push, answer: Answer) {
-        let Push { commands, capabilities, pack, turn } = push;
+        let Push { commands, capabilities, pack, prunings, turn } = push;
         if commands.is_empty() {
             return;
         }
@@ -155,7 +151,7 @@ impl Hub {
         let judged = async {
             let write = self.access(&context).repo_by_id::<Write>(access.repo_id()).await;
             let by = write.map_or(Uploader::Proposer(access), Uploader::Writer);
-            let pusher = Pusher { context, by };
+            let pusher = Pusher { context, by, prunings };
             self.carry_out(&pusher, &mut wishes, &pack, capabilities.atomic, &answer).await
         };
         let unpack = match (judged.await, &pack) {

@@ -7,7 +7,7 @@ use bastide_core::limits::{MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, MAX_REGULAR_
 use bastide_core::{EntryPath, Oid, RefName};
 use bastide_git::{FileSide, GitError, Mode, Repo};
 use bastide_ledger::Context;
-use bastide_store::refs;
+use bastide_store::{prune, refs};
 
 use crate::access::{Access, Includes, See, Write};
 use crate::commits::{CommitBuilder, CommitHeader, Committed, Operation};
@@ -71,7 +71,10 @@ impl Hub {
         builder: &mut CommitBuilder,
     ) -> Result<CommitHeader, Problem> {
         let (commit, branch) = (request.commit, &request.branch);
-        let head = refs::get(&mut self.db.read().await?, access, branch).await?;
+        let mut read = self.db.read().await?;
+        builder.builds_upon(prune::prunings(&mut read, access).await?);
+        let head = refs::get(&mut read, access, branch).await?;
+        drop(read);
         let head = head.ok_or_else(|| Problem::RevisionNotFound(branch.short().to_owned()))?.commit;
         let steps = match self.objects_blocking(access, move |repo| undo(repo, head, commit)).await? {
             Undo::Steps(steps) => steps,

@@ -127,6 +127,7 @@ actions! {
     FilesDelete = "files.delete",
     HistoryRewrite = "history.rewrite",
     PacksMerge = "packs.merge",
+    PacksPrune = "packs.prune",
     GcCondemn = "gc.condemn",
     GcCollect = "gc.collect",
     DiscussionCreate = "discussion.create",

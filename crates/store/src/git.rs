@@ -412,6 +412,7 @@ pub async fn copy_history<L: Includes<See>>(
         );
         tx.execute(&sql, values![to.repo_id(), from.repo_id()]).await?;
     }
+    crate::prune::copy_loss(tx, from.repo_id(), to.repo_id()).await?;
     let sql = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM git_pack WHERE repo_id = $1";
     let bytes = tx.one(sql, values![to.repo_id()]).await?.map_or(Ok(0), |row| row.get(0))?;
     storage::add(tx, to.repo_id(), bytes).await

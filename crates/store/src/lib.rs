@@ -29,6 +29,7 @@ pub mod people;
 pub mod permit;
 pub mod profiles;
 pub mod proposals;
+pub mod prune;
 pub mod reads;
 pub mod refs;
 pub mod related;

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0012_names.sql"),
     include_str!("../migrations/0011_proposals.sql"),
     include_str!("../migrations/0017_merged.sql"),
+    include_str!("../migrations/0016_prune.sql"),
 ];
 
 const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version {id}, checksum TEXT NOT NULL)";

@@ -1,8 +1,8 @@
 //! What those who may only propose have brought to a repository: counted from the moment that it is
-//! stored until it is collected, becomes the owner's, or is given up with its pull request's ref. Who was the
+//! stored until its bytes are gone, it becomes the owner's, or its whole discussion is deleted. Who was the
 //! first to bring something is charged for it, and nobody else.
 
-use bastide_core::{NamespaceId, RepoId, Sha256, Timestamp, id::RowId};
+use bastide_core::{NamespaceId, Oid, RepoId, Sha256, Timestamp, id::RowId};
 
 use crate::db::{Reader, Row, Value, WriteTx};
 use crate::permit::{Access, Includes, Propose, Write};
@@ -80,7 +80,7 @@ pub struct CommitCharge {
     pub pack_bytes: u64,
 }
 
-/// Counts a commit to a pull request, as long as its ref is there, or until it is merged.
+/// Counts a commit to a pull request, until it is merged, or its bytes are gone after its ref was deleted.
 pub async fn charge_commit<L: Includes<Propose>>(
     tx: &mut WriteTx,
     access: &Access<L>,
@@ -106,6 +106,38 @@ pub async fn release_commits<L: Includes<Write>>(
     let sql = "DELETE FROM proposal_commit WHERE repo_id = $1 AND number = $2 RETURNING pack_bytes, bytes";
     let rows = tx.all(sql, values![access.repo_id(), number]).await?;
     note(tx, access.repo_id(), &rows, -1).await
+}
+
+/// Notes where the ref of a pull request was that is gone: what was brought to it counts until its bytes are gone.
+pub async fn leave_commits<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    (number, head): (u64, Oid),
+) -> Result<(), StoreError> {
+    let sql = "UPDATE proposal_commit SET head = $1 WHERE repo_id = $2 AND number = $3";
+    tx.execute(sql, values![head, access.repo_id(), number]).await?;
+    Ok(())
+}
+
+/// The pull requests whose refs are gone, and whose commits are charged still; where they were.
+pub async fn left_pulls<L: Includes<Write>>(
+    read: &mut Reader,
+    access: &Access<L>,
+) -> Result<Vec<(u64, Oid)>, StoreError> {
+    let sql = "SELECT DISTINCT number, head FROM proposal_commit WHERE repo_id = $1 AND head IS NOT NULL";
+    let rows = read.scan(sql, values![access.repo_id()]).await?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
+/// Packs have no more than so many bytes that neither a branch nor a tag needs: nobody is let off more than that.
+pub async fn bound_bytes<L: Includes<Write>>(
+    tx: &mut WriteTx,
+    access: &Access<L>,
+    bytes: u64,
+) -> Result<(), StoreError> {
+    let sql = "SELECT CAST(COALESCE(SUM(pack_bytes), 0) AS BIGINT) FROM proposal_commit WHERE repo_id = $1";
+    let noted = tx.one(sql, values![access.repo_id()]).await?.map_or(Ok(0), |row| row.get(0))?;
+    repacked(tx, access, (noted, bytes)).await
 }
 
 /// Packs that together had `before` bytes have `after` now, with the same objects: what proposals have in packs
@@ -171,13 +203,14 @@ pub async fn charged_files<L: Includes<Write>>(
     read.scan(sql, values![access.repo_id()]).await?.iter().map(|row| row.get(0)).collect()
 }
 
-/// The pull requests whose commits are charged to proposers.
+/// The pull requests whose commits are charged to proposers; where their refs were, if they are gone.
 pub async fn charged_pulls<L: Includes<Write>>(
     read: &mut Reader,
     access: &Access<L>,
-) -> Result<Vec<u64>, StoreError> {
-    let sql = "SELECT DISTINCT number FROM proposal_commit WHERE repo_id = $1";
-    read.scan(sql, values![access.repo_id()]).await?.iter().map(|row| row.get(0)).collect()
+) -> Result<Vec<(u64, Option<Oid>)>, StoreError> {
+    let sql = "SELECT DISTINCT number, head FROM proposal_commit WHERE repo_id = $1";
+    let rows = read.scan(sql, values![access.repo_id()]).await?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
 /// Removes the row of a file, which `sql` deletes, and what it is charged. Says whether there was one.

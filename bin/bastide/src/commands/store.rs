@@ -30,17 +30,18 @@ pub async fn gc(location: &Location, args: GcArgs) -> anyhow::Result<ExitCode> {
     let good = done.problems.is_empty();
     let value = json!({ "repos": done.repos, "marked": done.marked, "dropped": done.dropped,
         "uploads": done.uploads, "busy": done.busy, "condemned": done.condemned, "removedXorbs": done.removed_xorbs,
-        "removedBlobs": done.removed_blobs, "freedBytes": done.freed_bytes, "problems": done.problems });
+        "unpruned": done.unpruned, "removedBlobs": done.removed_blobs, "freedBytes": done.freed_bytes, "problems": done.problems });
     output::print(args.json, &value, || {
         let lines: String = done.problems.iter().map(|problem| format!("{problem}\n")).collect();
         format!(
             "{lines}{} repositories ({} too busy, left for the next time): {} things marked as unused, {} that were marked before dropped, \
-             {} uploads ended, {} xorbs condemned, {} xorbs and {} other blobs removed, {} bytes freed",
+             {} uploads ended, packs of {} repositories to be pruned, {} xorbs condemned, {} xorbs and {} other blobs removed, {} bytes freed",
             done.repos,
             done.busy,
             done.marked,
             done.dropped,
             done.uploads,
+            done.unpruned,
             done.condemned,
             done.removed_xorbs,
             done.removed_blobs,
@@ -57,7 +58,7 @@ pub async fn fsck(location: &Location, args: FsckArgs) -> anyhow::Result<ExitCod
     drop(progress);
     let good = done.problems.is_empty();
     let value = json!({ "repos": done.repos, "packs": done.packs, "xorbs": done.xorbs, "files": done.files,
-        "orphans": done.orphans, "orphanBytes": done.orphan_bytes, "problems": done.problems });
+        "orphans": done.orphans, "orphanBytes": done.orphan_bytes, "unpruned": done.unpruned, "problems": done.problems });
     output::print(args.json, &value, || {
         let lines: String = done.problems.iter().map(|problem| format!("{problem}\n")).collect();
         let verdict = if good { "all is well" } else { "SOMETHING IS WRONG" };
@@ -66,8 +67,12 @@ pub async fn fsck(location: &Location, args: FsckArgs) -> anyhow::Result<ExitCod
             0 => String::new(),
             count => format!("{count} blobs ({} bytes) that no row names, for gc\n", done.orphan_bytes),
         };
+        let unpruned = match done.unpruned {
+            0 => String::new(),
+            count => format!("the packs of {count} repositories hold what gc has dropped, to be pruned\n"),
+        };
         format!(
-            "{lines}{orphans}{repos} repositories, {packs} packs, {xorbs} xorbs, {files} large files: {verdict}"
+            "{lines}{orphans}{unpruned}{repos} repositories, {packs} packs, {xorbs} xorbs, {files} large files: {verdict}"
         )
     })?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })

@@ -24,6 +24,7 @@ mod making;
 mod merged_pulls;
 mod profiles;
 mod proposal_quota;
+mod prune;
 mod pulls;
 mod push;
 mod quota;

@@ -736,6 +736,7 @@ async fn a_ref_is_given_up_for_good_and_its_content_is_collected() {
     for _ in 0..4 {
         hub.advance_seconds(86_401);
         hub.hub.collect(&hub.operator(), |_, _| {}).await.unwrap();
+        hub.run_jobs().await;
     }
     assert_eq!(hub.count("SELECT COUNT(*) FROM xet_file"), 1);
     for table in ["proposal_xorb", "proposal_file", "proposal_commit"] {

@@ -4,6 +4,8 @@ use bastide_testkit::{Shared, TestHub};
 use serde_json::json;
 
 use crate::journal::recorded;
+use crate::prune::{EMPTY_PACK, head, is_fetched, leave_secret, sides, two_sides};
+use crate::push::push;
 use crate::uploads::{noise, upload};
 use crate::{commit, create, delete, put};
 
@@ -71,4 +73,49 @@ async fn two_servers_see_and_record_the_same() {
     check(&two).await;
     one.finish().await;
     two.finish().await;
+}
+
+/// The copy of the other server still has what was pruned by one: nothing is built upon it.
+#[tokio::test]
+async fn two_servers_one_of_which_prunes() {
+    let Some(shared) = Shared::start("two_prune").await else { return };
+    let (one, two) = (shared.server().await, shared.server().await);
+    let ann = one.user("ann").await;
+    let there = two.anonymous().with_token(ann.token.as_deref().unwrap());
+    create(&ann, "model", "m").await.expect(200);
+    commit(&ann, "ann/m", &[put("a.txt", "one\n")]).await.expect(200);
+    commit(&ann, "ann/m", &[put("by-chance", &sides()[3])]).await.expect(200);
+    commit(&ann, "ann/m", &[delete("by-chance")]).await.expect(200);
+    let gone = leave_secret(&ann).await;
+    for oid in &gone {
+        assert!(is_fetched(&there, oid).await, "{oid}");
+    }
+    for _ in 0..2 {
+        one.hub.collect(&one.operator(), |_, _| {}).await.unwrap();
+        one.advance_seconds(100_000);
+        two.advance_seconds(100_000);
+    }
+    assert_eq!(one.hub.collect(&one.operator(), |_, _| {}).await.unwrap().unpruned, 1);
+    assert_eq!(one.run_jobs().await, 1);
+    let none = "0".repeat(40);
+    for (server, client) in [(&one, &ann), (&two, &there)] {
+        for oid in &gone {
+            assert!(!is_fetched(client, oid).await, "{oid}");
+        }
+        let refused = push(client, &[("refs/heads/old", &none, &gone[0])], EMPTY_PACK).await;
+        assert!(!refused.expect(200).text().contains("ok refs/heads/old"));
+        check(server).await;
+    }
+    let number = two_sides(&there).await;
+    there.post(&format!("/api/models/ann/m/discussions/{number}/merge"), json!({})).await.expect(200);
+    // Who never had the old packs sees whether anything is missing in the new ones.
+    let third = shared.server().await;
+    let anew = third.anonymous().with_token(ann.token.as_deref().unwrap());
+    assert!(is_fetched(&anew, &head(&anew, "main").await).await);
+    assert_eq!(anew.get("/ann/m/resolve/main/f").await.expect(200).text(), sides()[3]);
+    check(&third).await;
+    check(&one).await;
+    one.finish().await;
+    two.finish().await;
+    third.finish().await;
 }

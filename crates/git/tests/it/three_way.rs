@@ -78,6 +78,26 @@ fn both_sides_are_merged_by_lines_where_they_do_not_meet() {
     );
 }
 
+/// In a copy there may be what no ref reaches, and what will be gone with the next pruning.
+#[test]
+fn what_a_merge_finds_by_chance_is_brought_all_the_same() {
+    let text = |first: &str, last: &str| format!("{first}\n{}{last}\n", "line\n".repeat(10));
+    let (base, mine, yours) = (text("a", "b"), text("A", "b"), text("a", "B"));
+    let moved = "moved\n".repeat(20);
+    let (mut lab, ours, theirs) = two(
+        &[("f", &base), ("old", &moved)],
+        &[("f", Some(&mine)), ("old", None), ("new", Some(&moved))],
+        &[("f", Some(&yours)), ("old", Some(&moved.replacen("moved", "other", 1))), ("e", Some("e"))],
+    );
+    lab.head = None;
+    lab.commit(&[("elsewhere", Some(text("A", "B").as_bytes()))]).unwrap();
+    let Merge::Clean { edits, files } = merge(&lab, ours, theirs) else { panic!("clean") };
+    let paths: Vec<_> = edits.iter().map(|edit| edit.path.as_str()).collect();
+    assert_eq!(paths, ["e", "f", "new"]);
+    // What one of the sides has stays with it, wherever it stands.
+    assert_eq!(files.values().collect::<Vec<_>>(), [&text("A", "B")]);
+}
+
 #[test]
 fn conflicts_are_named_with_every_kind_of_path() {
     let odd = "odd \u{fc}/\"it's\".txt";

@@ -4,7 +4,7 @@ use bastide_core::{DiscussionEventKind, DiscussionStatus, RefName};
 use bastide_ledger::{Action, Context};
 use bastide_store::discussions::{self, Discussion, EventRow, NewDiscussionEvent};
 use bastide_store::webhooks::deliveries;
-use bastide_store::{WriteTx, refs};
+use bastide_store::{WriteTx, prune, refs};
 use serde_json::{Value, json};
 
 use super::{Turn, discussion_event, enabled, text};
@@ -132,6 +132,9 @@ impl Hub {
         }
         discussions::remove(&mut tx, access, &found).await?;
         bastide_store::proposals::release_commits(&mut tx, access, num).await?;
+        if old.is_some() {
+            prune::hurry(&mut tx, &access.lower::<Write>(), context.now()).await?;
+        }
         deliveries::forget_said(&mut tx, found.id, None).await?;
         let mut event = discussion_event(context, Action::DiscussionDelete, access, &found)
             .fact("author", found.author_id.map(|author| author.to_string()).unwrap_or_default())

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncSeekExt, AsyncWrite, AsyncWriteExt};
 
-use super::places::Place;
 use super::watch::Asked;
+use crate::places::Place;
 use crate::{Hub, Problem};
 
 /// How long a request may take to come: so long, and a second more for so many bytes.

@@ -6,6 +6,7 @@ use bastide_core::Oid;
 use bastide_git::{Cache, Change, GitError, Pointer, Reached, Repo, diff_trees};
 use bastide_store::check::{self, ChangeFacts, CommitFacts};
 use bastide_store::git::{self, Pack};
+use bastide_store::prune;
 use bastide_store::refs::{self, Ref};
 
 use super::Checked;
@@ -16,6 +17,8 @@ use crate::{Hub, Problem};
 /// after a head and 255 other counts.
 const CHECKSUM_BYTES: usize = 20;
 const OBJECT_COUNT_AT: u64 = 8 + 255 * 4;
+/// Looks at a repository whose packs are pruned meanwhile.
+const ATTEMPTS: usize = 3;
 
 impl Hub {
     /// Checks a repository's packs, refs, objects and commits. Answers the pointers that it found.
@@ -26,14 +29,29 @@ impl Hub {
         done: &mut Checked,
     ) -> HashSet<Pointer> {
         let path = access.repo().path.to_string();
-        let packs = self.check_packs(access, done).await;
-        done.note(&path, packs);
-        let mut pointers = HashSet::new();
-        match self.check_copy(access, deep, done).await {
-            Ok(found) => pointers = found,
-            Err(problem) => done.note(&path, Err(problem)),
+        let mut found = HashSet::new();
+        for left in (0..ATTEMPTS).rev() {
+            let before = self.prunings(access).await;
+            let (packs, problems) = (done.packs, done.problems.len());
+            let faults = self.check_packs(access, done).await;
+            done.note(&path, faults);
+            match self.check_copy(access, deep, done).await {
+                Ok(pointers) => found = pointers,
+                Err(problem) => done.note(&path, Err(problem)),
+            }
+            let is_right = done.problems.len() == problems;
+            if is_right || left == 0 || self.prunings(access).await == before {
+                break;
+            }
+            // What was listed first was gone from the packs that were read later.
+            done.packs = packs;
+            done.problems.truncate(problems);
         }
-        pointers
+        found
+    }
+
+    async fn prunings(&self, access: &Access<Read>) -> Option<i64> {
+        prune::prunings(&mut self.db.read().await.ok()?, access).await.ok()
     }
 
     async fn check_packs(&self, access: &Access<Read>, done: &mut Checked) -> Result<Vec<String>, Problem> {

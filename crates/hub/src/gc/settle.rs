@@ -58,13 +58,13 @@ impl Hub {
         let roots: Vec<Oid> = own.map(|found| found.target).collect();
         let reached = self.objects_blocking(access, move |repo| Ok(repo.reach(&roots))).await?;
         let contents: HashSet<Sha256> = reached.pointers.iter().map(|pointer| pointer.sha256).collect();
-        let is_in = |number: &u64| {
+        let is_in = |(number, left): &(u64, Option<Oid>)| {
             let name = RefName::pull_request(*number);
-            let head = all.iter().find(|found| found.name == name);
-            head.is_some_and(|head| reached.commits.contains(&head.commit))
+            let head = || all.iter().find(|found| found.name == name).map(|found| found.commit);
+            left.or_else(head).is_some_and(|head| reached.commits.contains(&head))
         };
         let files = files.into_iter().filter(|sha256| contents.contains(sha256)).map(Settled::File);
-        let pulls = pulls.into_iter().filter(is_in).map(Settled::Pull);
+        let pulls = pulls.into_iter().filter(is_in).map(|(number, _)| Settled::Pull(number));
         Ok(files.chain(pulls).collect())
     }
 }

@@ -47,10 +47,13 @@ impl Hub {
         };
         let local = self.git.repo(id)?;
         let pack = self.store_pack(&local, &merged).await?;
+        // It may hold what is pruned meanwhile.
+        let unpublished = self.unpublished(id, &pack);
         crate::crash::point("merge.stored");
         let gone: Vec<String> = names.iter().filter(|name| **name != pack.name).cloned().collect();
         let swapped = self.swap_packs(&context, &access, &gone, &pack).await;
         self.keep_if(swapped, &pack).await?;
+        unpublished.publish();
         Ok(local.remove_packs(&gone)?)
     }
 

@@ -13,7 +13,7 @@ use bastide_ledger::{Action, Context, NewEvent};
 use bastide_store::discussions::{self, Discussion, Merged};
 use bastide_store::git::{self, ChangeRow, CommitRow, Makers, Pack};
 use bastide_store::refs::{self, Target};
-use bastide_store::{Reader, proposals, repos, xet};
+use bastide_store::{Reader, proposals, prune, repos, xet};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -92,11 +92,14 @@ impl Hub {
         let comment = request.comment.as_deref().filter(|comment| !comment.trim().is_empty());
         let comment = comment.map(comment_text).transpose()?;
         let _turn = self.locks.lock(access.repo_id()).await;
-        let sides = sides(&mut self.db.read().await?, access, number).await?;
+        let mut read = self.db.read().await?;
+        let prunings = prune::prunings(&mut read, access).await?;
+        let sides = sides(&mut read, access, number).await?;
+        drop(read);
         let (edits, files) = self.three_way(access, &sides).await?;
         let large = self.judge_merge(access, &edits, &files).await?;
         let ready = self.store_merge(context, access, sides, (edits, files), (large, request.squash)).await?;
-        let published = self.publish_merge(context, access, &ready, comment.as_deref()).await;
+        let published = self.publish_merge(context, access, (&ready, prunings), comment.as_deref()).await;
         self.keep_if(published, &ready.pack).await?;
         Ok(MergedPull { commit: ready.written.commit })
     }
@@ -247,7 +250,7 @@ impl Hub {
         &self,
         context: &Context,
         access: &Access<Write>,
-        ready: &Ready,
+        (ready, prunings): (&Ready, i64),
         comment: Option<&str>,
     ) -> Result<(), Problem> {
         let Ready { sides, written, .. } = ready;
@@ -261,6 +264,10 @@ impl Hub {
         self.refuse_locked(&mut tx, context, access, touched).await?;
         let target = Some(Target::commit(written.commit));
         if !refs::swap(&mut tx, access, &sides.base, Some(sides.ours), target, now).await? {
+            return Err(Problem::Stale);
+        }
+        // Both sides are here still. What else the merge does not bring was found in packs that are others now.
+        if prune::prunings(&mut tx, access).await? != prunings {
             return Err(Problem::Stale);
         }
         for sha256 in &ready.large {

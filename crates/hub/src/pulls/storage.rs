@@ -1,5 +1,5 @@
-//! What giving the ref of a pull request up would free: the large files that only its commits have. What is in
-//! git packs stays there.
+//! What giving the ref of a pull request up would free: the large files that only its commits have, without what is
+//! in git packs.
 
 use std::collections::{HashMap, HashSet};
 
@@ -75,6 +75,10 @@ impl Hub {
         let reader = access.lower::<Read>();
         let charged = proposals::any(&mut self.db.read().await?, access).await?;
         let Some(base) = base.filter(|_| charged) else { return Ok(Vec::new()) };
+        if !git::has_commit(&mut self.db.read().await?, access, base).await? {
+            // Collected since it was noted, and pruned: the next collection finds what is the owner's.
+            return Ok(Vec::new());
+        }
         let ahead = move |repo: &Repo| commits_ahead(repo, base, head, MAX_COMMITS);
         let commits = self.objects_blocking(&reader, ahead).await?;
         let (files, _) = self.files_of_commits(&reader, &commits).await?;

@@ -10,7 +10,7 @@ use bastide_store::discussions;
 use bastide_store::git::{self, ChangeRow, CommitRow};
 use bastide_store::proposals::CommitCharge;
 use bastide_store::refs::{self, Target};
-use bastide_store::{Reader, WriteTx, repos};
+use bastide_store::{Reader, WriteTx, prune, repos};
 
 use super::judge::{Judged, NewCommit, Tip};
 use super::{Answer, Pack, Pusher, Wish, refuse_all_or_none};
@@ -18,6 +18,7 @@ use crate::access::{Access, Propose};
 use crate::authors::Proof;
 use crate::jobs::merged_pulls;
 use crate::metadata::Metadata;
+use crate::objects::Unpublished;
 use crate::pulls::{PullCommit, ROW_BYTES, note_commit, unrelated};
 use crate::ref_rules::{Move, RefRules};
 use crate::repos::repo_event;
@@ -27,6 +28,9 @@ use crate::{Hub, Problem};
 /// Commits of one push that a pull request tells of.
 const NOTED_COMMITS: usize = 50;
 const FETCH_FIRST: &str = "fetch first";
+/// What a push leaves out because the repository has it may have been in its packs by chance, needed by nothing.
+const PRUNED: &str =
+    "the repository was pruned of what nothing needs while this push was looked at: push again";
 const NO_RIGHT: &str =
     "you may read this repository, and propose changes in pull requests of your own: nothing else";
 
@@ -176,18 +180,17 @@ impl Hub {
             }
             let access = &pusher.permit();
             let stored = self.store(access, wishes, pack, judged).await?;
+            let unpublished = stored.as_ref().map(|stored| self.unpublished(access.repo_id(), stored));
             let done = match self.metadata_of(pusher, wishes, judged).await {
                 Ok(metadata) => self.try_publish(pusher, wishes, judged, (stored.as_ref(), metadata)).await,
                 Err(problem) => Err(problem),
             };
             let done = match (done, &stored) {
-                (Ok(true), _) => return Ok(()),
-                (done, Some(stored)) => {
-                    let done = done.and(Err(Problem::Stale));
-                    let done: Result<(), Problem> = self.keep_if(done, stored).await;
-                    self.forget_pack(access, stored).await?;
-                    done
+                (Ok(true), _) => {
+                    unpublished.into_iter().for_each(Unpublished::publish);
+                    return Ok(());
                 }
+                (done, Some(stored)) => self.keep_if(done.and(Err(Problem::Stale)), stored).await,
                 (Ok(false), None) => Ok(()),
                 (Err(problem), None) => Err(problem),
             };
@@ -216,16 +219,6 @@ impl Hub {
         let stored = self.store_pack(&copy, &new).await?;
         crate::crash::point("push.stored");
         Ok(Some(stored))
-    }
-
-    /// A pack that became no part of the repository is not left in the node's copy, where it could be read by id.
-    async fn forget_pack(&self, access: &Access<Propose>, pack: &git::Pack) -> Result<(), Problem> {
-        let packs = git::packs(&mut self.db.read().await?, access).await?;
-        if packs.iter().all(|known| known.name != pack.name) {
-            self.git.repo(access.repo_id())?.remove_packs(std::slice::from_ref(&pack.name))?;
-            self.git.reopen(access.repo_id())?;
-        }
-        Ok(())
     }
 
     /// What the repository is found by, when its main branch moves.
@@ -261,6 +254,9 @@ impl Hub {
         let granted: Vec<&Tip> = judged.granted(wishes).collect();
         let commits = rows(&granted, judged);
         still_known(&mut tx, access, &granted, judged).await?;
+        if !granted.is_empty() && prune::prunings(&mut tx, access).await? != pusher.prunings {
+            return Err(Problem::Invalid(PRUNED.into()));
+        }
         self.keep_contents(&mut tx, pusher, &commits, judged).await?;
         let mut added = false;
         if let Some(pack) = pack {

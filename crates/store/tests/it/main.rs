@@ -87,6 +87,7 @@ on_both!(
     comments_keep_every_version_and_hidden_ones_are_not_read,
     refs_of_pull_requests_move_for_who_proposes_and_nothing_else_does,
     what_proposers_bring_counts_until_it_is_gone_or_taken_over,
+    what_a_repository_lost_is_noted_until_it_is_pruned,
     a_permit_to_propose_replaces_nothing,
     pull_requests_are_counted_by_author_and_day,
     what_is_used_follows_packs_and_rights,

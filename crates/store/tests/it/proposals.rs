@@ -6,7 +6,7 @@ use bastide_store::discussions::{self, NewDiscussion};
 use bastide_store::permit::{Access, Admin, Propose, Write};
 use bastide_store::proposals::CommitCharge;
 use bastide_store::xet::{self, NewFile, NewXorb, Received};
-use bastide_store::{Db, git, large_files, proposals, repos, storage};
+use bastide_store::{Db, git, large_files, proposals, prune, repos, storage};
 
 use crate::suite::{NOW, add_file, event, new_xorb, oid, receive, repo, send_xorb, user};
 
@@ -182,4 +182,52 @@ pub async fn pull_requests_are_counted_by_author_and_day(db: &Db) {
     let shared = git::objects_elsewhere(&mut read, &access, &[oid(11), oid(12)], &[one]).await.unwrap();
     assert_eq!(shared, [oid(11)]);
     assert!(git::objects_elsewhere(&mut read, &access, &[oid(11)], &[one, two]).await.unwrap().is_empty());
+}
+
+/// What is lost is noted until it is pruned, and what is lost meanwhile beyond that; a charge lasts as long as the bytes.
+pub async fn what_a_repository_lost_is_noted_until_it_is_pruned(db: &Db) {
+    let ann = user(db, "ann").await;
+    let admin: Access<Admin> = repo(db, &ann, "one", Visibility::Public).await;
+    let (propose, write) = (admin.lower::<Propose>(), admin.lower::<Write>());
+    let loss = async || prune::loss(&mut db.read().await.unwrap(), &admin).await.unwrap();
+    assert_eq!(loss().await, None);
+    let mut tx = db.write().await.unwrap();
+    prune::hurry(&mut tx, &admin, NOW).await.unwrap();
+    prune::lost(&mut tx, &admin, 2, NOW.plus_seconds(5)).await.unwrap();
+    prune::lost(&mut tx, &admin, 3, NOW.plus_seconds(9)).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    let noted = |commits, urgent| Some(prune::Loss { commits, since: NOW.plus_seconds(5), urgent });
+    assert_eq!(loss().await, noted(5, true));
+    assert_eq!(prune::unpruned(&mut db.read().await.unwrap()).await.unwrap(), 1);
+    for (seen, more, left) in [(4, false, noted(1, true)), (1, true, noted(0, true)), (0, false, None)] {
+        let mut tx = db.write().await.unwrap();
+        prune::settled(&mut tx, &write, (seen, more)).await.unwrap();
+        tx.commit(event()).await.unwrap();
+        assert_eq!(loss().await, left, "{seen} {more}");
+    }
+    assert_eq!(prune::unpruned(&mut db.read().await.unwrap()).await.unwrap(), 0);
+    let mut tx = db.write().await.unwrap();
+    for number in [1, 2] {
+        let charge = CommitCharge { price: 9, pack_bytes: 50 * number };
+        proposals::charge_commit(&mut tx, &propose, (BOB, number), charge).await.unwrap();
+    }
+    proposals::leave_commits(&mut tx, &write, (2, oid(7))).await.unwrap();
+    proposals::bound_bytes(&mut tx, &write, 150).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    assert_eq!(counted(db, &admin).await, (150, 18));
+    let mut read = db.read().await.unwrap();
+    assert_eq!(proposals::left_pulls(&mut read, &write).await.unwrap(), [(2, oid(7))]);
+    let mut charged = proposals::charged_pulls(&mut read, &write).await.unwrap();
+    charged.sort_unstable();
+    assert_eq!(charged, [(1, None), (2, Some(oid(7)))]);
+    drop(read);
+    let mut tx = db.write().await.unwrap();
+    proposals::bound_bytes(&mut tx, &write, 30).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    assert_eq!(counted(db, &admin).await, (30, 18));
+    let mut tx = db.write().await.unwrap();
+    proposals::release_commits(&mut tx, &write, 2).await.unwrap();
+    proposals::bound_bytes(&mut tx, &write, 0).await.unwrap();
+    tx.commit(event()).await.unwrap();
+    assert_eq!(counted(db, &admin).await, (0, 9));
 }

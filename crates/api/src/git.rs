@@ -93,7 +93,7 @@ async fn fetch(hub: &Hub, request: Request) -> GitAnswer<Response> {
     let route = RepoRoute::from_request_parts(&mut parts, hub).await?;
     let access = caller.repo::<Read>(hub, &route.path).await?;
     has_type(&parts.headers, "application/x-git-upload-pack-request")?;
-    let request = decoded(&parts.headers, body, MAX_FETCH_REQUEST_BYTES)?;
+    let request = decoded(&parts.headers, body, MAX_FETCH_REQUEST_BYTES)?.map(|part| Ok(part?.bytes));
     let answer = hub.upload_pack(&caller.context, &access, protocol(&parts.headers), request).await?;
     let body = guarded(hub, &caller.context, &access, streamed(answer));
     Ok(answered("application/x-git-upload-pack-result", body))

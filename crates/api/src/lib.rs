@@ -25,6 +25,7 @@ mod list;
 mod locks;
 mod middleware;
 mod pages;
+mod patience;
 mod profiles;
 mod refs;
 mod repos;

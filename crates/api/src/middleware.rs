@@ -2,10 +2,9 @@
 //! repositories, one log line, and a net for panics.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -13,17 +12,14 @@ use bastide_core::RepoPath;
 use bastide_hub::{Hub, Problem};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use http_body::Body as _;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::TimeoutBody;
 
 use crate::answer::{Moved, X_REQUEST_ID, header_text, problem_response};
 use crate::client_address::client_address;
 use crate::lfs_errors;
+use crate::patience::patient;
 
 const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
-/// How long a client may send nothing of a body that it has begun.
-const BODY_IDLE: Duration = Duration::from_secs(60);
 /// So much is kept of the id that a client gives its request.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -60,17 +56,12 @@ pub fn wrap_all(router: Router) -> Router {
 
 async fn request_id(request: Request, next: Next) -> Response {
     let (ours, shown) = choose_id(request.headers());
-    let mut request = request.map(|body| patient(body, BODY_IDLE));
+    let mut request = request.map(patient);
     request.extensions_mut().insert(RequestId(ours));
     let asks_lfs = lfs_errors::is_lfs(request.uri().path());
     let mut response = next.run(request).await;
     response.headers_mut().insert(X_REQUEST_ID, shown);
     if asks_lfs { lfs_errors::dress(response).await } else { response }
-}
-
-/// A body that fails when nothing of it comes for so long.
-fn patient(body: Body, idle: Duration) -> Body {
-    if body.is_end_stream() { body } else { Body::new(TimeoutBody::new(idle, body)) }
 }
 
 /// The id that we keep, and the one that the answer carries: the client's own unchanged, or one
@@ -167,16 +158,6 @@ fn browser_headers(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
     use bastide_core::RepoKind;
-    use http_body_util::BodyExt;
-
-    #[tokio::test]
-    async fn a_body_of_which_nothing_comes_fails() {
-        let silent =
-            Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
-        assert!(patient(silent, Duration::from_millis(20)).collect().await.is_err());
-        let whole = patient(Body::from("all"), Duration::from_secs(9)).collect().await.unwrap();
-        assert_eq!(whole.to_bytes(), "all");
-    }
 
     #[test]
     fn redirects_keep_the_rest_of_the_address_as_it_was_written() {

@@ -4,6 +4,7 @@
 //! A program and its place among those that may run at once belong to a task of their own, not to
 //! whoever listens: a listener who goes away, sleeps or dawdles ends it.
 
+pub(crate) mod crowd;
 pub(crate) mod request;
 mod watch;
 
@@ -27,6 +28,7 @@ use crate::access::{Access, Includes, Read, See};
 use crate::places::Place;
 use crate::reads::Delivery;
 use crate::{Hub, Problem};
+use crowd::{CROWDED_WINDOW, LOOK, Window};
 use request::Request;
 use watch::{Answered, Asked};
 
@@ -39,11 +41,6 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// How long we wait for a client that takes nothing, and in all: so much, and longer by what it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LEAST_BYTES_PER_SECOND: u64 = 4 * 1024;
-/// While others wait for a place: what a client has to take on the average of so long a wait for it.
-const CROWDED_BYTES_PER_SECOND: u64 = 64 * 1024;
-const CROWDED_WINDOW: Duration = Duration::from_secs(300);
-/// How often it is looked whether others wait.
-const LOOK: Duration = Duration::from_secs(1);
 /// Bytes that are read from git at once, and how many such parts wait for the client.
 const PART: usize = 256 * 1024;
 const WAITING_PARTS: usize = 4;
@@ -320,30 +317,9 @@ struct Pace {
     window: Window,
 }
 
-/// The same of late: what was taken fast an hour ago is no reason to keep a place that others need.
-struct Window {
-    length: Duration,
-    waited: Duration,
-    bytes: u64,
-    /// Was the last one too slow?
-    slow: bool,
-}
-
-impl Window {
-    fn add(&mut self, waited: Duration, bytes: u64) {
-        self.waited += waited;
-        self.bytes += bytes;
-        if self.waited >= self.length {
-            let least = u128::from(CROWDED_BYTES_PER_SECOND) * self.waited.as_millis();
-            self.slow = u128::from(self.bytes) * 1000 < least;
-            (self.waited, self.bytes) = (Duration::ZERO, 0);
-        }
-    }
-}
-
 impl Pace {
     const fn new(patience: Duration, length: Duration) -> Self {
-        let window = Window { length, waited: Duration::ZERO, bytes: 0, slow: false };
+        let window = Window::new(length);
         Self { patience, waited: Duration::ZERO, bytes: 0, window }
     }
 
@@ -365,7 +341,7 @@ impl Pace {
             match room {
                 Ok(room) => break room.map_err(|_| gone())?,
                 Err(_) if self.left(stalled).is_zero() => return Err(gone()),
-                Err(_) if self.window.slow && others_wait() => return Err(gone()),
+                Err(_) if self.window.is_slow() && others_wait() => return Err(gone()),
                 Err(_) => {}
             }
         };
@@ -373,7 +349,7 @@ impl Pace {
         room.send(Ok(part));
         self.bytes += length;
         self.window.add(Duration::ZERO, length);
-        if self.window.slow && others_wait() { Err(gone()) } else { Ok(()) }
+        if self.window.is_slow() && others_wait() { Err(gone()) } else { Ok(()) }
     }
 
     /// How long it may be now, when it has been so long already.
@@ -429,16 +405,5 @@ mod tests {
             assert_eq!(ended, crowded);
             drop(taker);
         }
-    }
-
-    #[test]
-    fn who_is_fast_enough_in_a_crowd_stays() {
-        let second = Duration::from_secs(1);
-        let mut window = Pace::new(PATIENCE, second).window;
-        window.add(Duration::ZERO, CROWDED_BYTES_PER_SECOND);
-        window.add(second, 0);
-        assert!(!window.slow && window.bytes == 0);
-        window.add(second, CROWDED_BYTES_PER_SECOND - 1);
-        assert!(window.slow);
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::sync::Arc;
 
 use bastide_blobs::Staged;
 use bastide_core::{Sha256, XetHash, id::RowId};
@@ -16,14 +17,17 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha2::Digest;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::repos::repo_event;
 use crate::uploads::{Uploader, forget_xorbs};
 use crate::{Hub, Problem};
 
-/// Parts of a body that wait for the worker.
+/// Parts of a body that the worker is given at once.
 const QUEUE: usize = 8;
+/// Workers that are on a thread at the same time, of the 512 that a runtime has. Each waits there for threads of the store.
+pub(crate) const CONCURRENT_WORKERS: usize = 64;
 /// Chunks of earlier uploads that are remembered while a file comes in.
 const MAX_KNOWN_CHUNKS: usize = 200_000;
 /// Xorbs with a chunk that are looked at for one that is whole.
@@ -49,41 +53,65 @@ impl Hub {
         context: &Context,
         access: &Uploader,
         size: u64,
-        mut body: S,
+        body: S,
     ) -> Result<Ingested, Problem>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let worker = Worker::new(self, context, access);
-        let worker = tokio::task::spawn_blocking(move || worker.run(receiver));
+        let mut work = Work::begin(Worker::new(self, context, access));
         let mut received = 0u64;
-        while let Some(part) = body.next().await {
-            let Ok(part) = part else {
-                return Err(Problem::Invalid("the request ended before its body did".into()));
-            };
-            received += part.len() as u64;
+        // What comes while the worker works is its next piece.
+        let mut body = body.ready_chunks(QUEUE);
+        while let Some(parts) = body.next().await {
+            let cut = |_| Problem::Invalid("the request ended before its body did".into());
+            let parts = parts.into_iter().collect::<Result<Vec<Bytes>, E>>().map_err(cut)?;
+            received = parts.iter().fold(received, |sum, part| sum + part.len() as u64);
             if received > size {
                 return Err(Problem::Invalid(format!(
                     "the body has more than the {size} bytes that were named"
                 )));
             }
-            // The worker has ended early: it says below why.
-            if sender.send(part).await.is_err() {
-                break;
-            }
+            work.take(parts).await?;
         }
-        let complete = received == size;
-        if complete {
-            // An empty part is the end; without it the worker throws everything away.
-            let _ = sender.send(Bytes::new()).await;
+        if received != size {
+            return Err(Problem::Invalid(format!("the body has {received} bytes, not {size}")));
         }
-        drop(sender);
-        let ingested = worker.await??;
-        match ingested {
-            Some(ingested) if complete => Ok(ingested),
-            _ => Err(Problem::Invalid(format!("the body has {received} bytes, not {size}"))),
-        }
+        work.finish().await
+    }
+}
+
+/// The worker, on a thread only while it has something to do: threads are few, and those who send slowly are many.
+struct Work {
+    turns: Arc<Semaphore>,
+    worker: JoinHandle<Result<Box<Worker>, Problem>>,
+}
+
+impl Work {
+    fn begin(worker: Worker) -> Self {
+        let turns = Arc::clone(&worker.hub.ingest_turns);
+        Self { turns, worker: tokio::spawn(async move { Ok(Box::new(worker)) }) }
+    }
+
+    /// Gives the worker more, as soon as it has done what it had.
+    async fn take(&mut self, parts: Vec<Bytes>) -> Result<(), Problem> {
+        let mut worker = (&mut self.worker).await??;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(Problem::internal)?;
+        self.worker = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            worker.within_quota(|worker| parts.iter().try_for_each(|part| worker.take(part)))?;
+            Ok(worker)
+        });
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<Ingested, Problem> {
+        let mut worker = self.worker.await??;
+        let turn = self.turns.acquire_owned().await.map_err(Problem::internal)?;
+        let finish = move || {
+            let _turn = turn;
+            worker.within_quota(Worker::finish)
+        };
+        tokio::task::spawn_blocking(finish).await?
     }
 }
 
@@ -101,7 +129,7 @@ impl Hub {
     }
 }
 
-/// Works on a blocking thread; reaches the store through the runtime's handle.
+/// Works on blocking threads; reaches the store through the runtime's handle.
 struct Worker {
     hub: Hub,
     context: Context,
@@ -148,13 +176,13 @@ impl Worker {
         }
     }
 
-    fn run(mut self, parts: mpsc::Receiver<Bytes>) -> Result<Option<Ingested>, Problem> {
-        match self.take(parts) {
+    fn within_quota<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Problem>) -> Result<T, Problem> {
+        match work(self) {
             Err(refused @ Problem::Quota(_)) => {
                 self.take_back()?;
                 Err(refused)
             }
-            taken => taken,
+            done => done,
         }
     }
 
@@ -165,19 +193,14 @@ impl Worker {
         self.runtime.block_on(async move { hub.forget_made(&context, &access, &made).await })
     }
 
-    fn take(&mut self, mut parts: mpsc::Receiver<Bytes>) -> Result<Option<Ingested>, Problem> {
-        while let Some(part) = parts.blocking_recv() {
-            if part.is_empty() {
-                return self.finish().map(Some);
-            }
-            self.sha256.update(&part);
-            self.size += part.len() as u64;
-            self.chunker.push(&part);
-            while let Some(chunk) = self.chunker.next_chunk() {
-                self.chunk(chunk)?;
-            }
+    fn take(&mut self, part: &Bytes) -> Result<(), Problem> {
+        self.sha256.update(part);
+        self.size += part.len() as u64;
+        self.chunker.push(part);
+        while let Some(chunk) = self.chunker.next_chunk() {
+            self.chunk(chunk)?;
         }
-        Ok(None)
+        Ok(())
     }
 
     fn chunk(&mut self, chunk: Bytes) -> Result<(), Problem> {

@@ -51,6 +51,13 @@ pub struct Push {
     turn: Option<Place>,
 }
 
+/// A part of the body of a push, and how much the client has sent for it: less than it is, where it was packed.
+#[derive(Debug)]
+pub struct Sent {
+    pub bytes: Bytes,
+    pub took: u64,
+}
+
 /// What came of the pack.
 enum Pack {
     /// Refs are removed, and nothing else.

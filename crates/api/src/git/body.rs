@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use axum::body::{Body, BodyDataStream};
 use bastide_hub::Problem;
+use bastide_hub::push::Sent;
 use bytes::Bytes;
 use flate2::write::GzDecoder;
 use futures_util::{Stream, StreamExt, stream};
@@ -21,7 +22,7 @@ pub fn decoded(
     headers: &HeaderMap,
     body: Body,
     limit: u64,
-) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static, Problem> {
+) -> Result<impl Stream<Item = io::Result<Sent>> + Send + 'static, Problem> {
     let packed = match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
         None | Some(b"identity") => None,
         Some(b"gzip" | b"x-gzip") => Some(GzDecoder::new(Vec::new())),
@@ -29,7 +30,8 @@ pub fn decoded(
             return Err(Problem::Invalid("a body can be packed with gzip, and in no other way".into()));
         }
     };
-    let decoder = Decoder { body: body.into_data_stream(), packed, input: Bytes::new(), left: limit };
+    let decoder =
+        Decoder { body: body.into_data_stream(), packed, input: Bytes::new(), took: 0, left: limit };
     Ok(stream::try_unfold(decoder, |mut decoder| async move {
         Ok(decoder.next().await?.map(|part| (part, decoder)))
     }))
@@ -40,11 +42,13 @@ struct Decoder {
     packed: Option<GzDecoder<Vec<u8>>>,
     /// What has come and is not unpacked yet.
     input: Bytes,
+    /// Bytes of the request behind the next part.
+    took: u64,
     left: u64,
 }
 
 impl Decoder {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    async fn next(&mut self) -> io::Result<Option<Sent>> {
         loop {
             let part = match self.more().await? {
                 Some(input) => self.unpack(input)?,
@@ -67,6 +71,7 @@ impl Decoder {
             }
         }
         let step = if self.packed.is_some() { STEP.min(self.input.len()) } else { self.input.len() };
+        self.took += step as u64;
         Ok(Some(self.input.split_to(step)))
     }
 
@@ -78,17 +83,17 @@ impl Decoder {
     }
 
     /// The end of the request has to be that of what is packed, too.
-    fn end(&mut self) -> io::Result<Option<Bytes>> {
+    fn end(&mut self) -> io::Result<Option<Sent>> {
         let Some(decoder) = self.packed.take() else { return Ok(None) };
         let rest = decoder.finish().map_err(damaged)?;
         if rest.is_empty() { Ok(None) } else { self.count(rest.into()).map(Some) }
     }
 
-    fn count(&mut self, part: Bytes) -> io::Result<Bytes> {
-        let left = self.left.checked_sub(part.len() as u64);
+    fn count(&mut self, bytes: Bytes) -> io::Result<Sent> {
+        let left = self.left.checked_sub(bytes.len() as u64);
         self.left =
             left.ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "the request is too long"))?;
-        Ok(part)
+        Ok(Sent { bytes, took: std::mem::take(&mut self.took) })
     }
 }
 
@@ -114,13 +119,18 @@ mod tests {
     async fn read(encoding: &str, parts: Vec<Vec<u8>>) -> Result<Vec<u8>, io::ErrorKind> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, encoding.parse().unwrap());
+        let sent = parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let body = Body::from_stream(stream::iter(
             parts.into_iter().map(|part| Ok::<_, io::Error>(Bytes::from(part))),
         ));
         let parts = decoded(&headers, body, LIMIT).unwrap();
         let mut largest = 0;
-        let parts = parts.inspect_ok(|part| largest = largest.max(part.len()));
-        let all: Vec<Bytes> = parts.try_collect().await.map_err(|error| error.kind())?;
+        let parts = parts.inspect_ok(|part| largest = largest.max(part.bytes.len()));
+        let all: Vec<Sent> = parts.try_collect().await.map_err(|error| error.kind())?;
+        let took = all.iter().map(|part| part.took).sum::<u64>();
+        // The end of gzip's own comes after the last part.
+        assert!((sent.saturating_sub(STEP as u64)..=sent).contains(&took), "{took} of {sent} bytes");
+        let all: Vec<Bytes> = all.into_iter().map(|part| part.bytes).collect();
         assert!(encoding == "identity" || largest <= 1032 * STEP + 64 * 1024, "{largest} bytes at once");
         Ok(all.concat())
     }

@@ -419,3 +419,54 @@ async fn a_full_disk_says_so_and_leaves_everything_as_it_was() {
     commit(&ann, "ann/m", &[crate::put("a", "1")]).await.expect(200);
     hub.finish().await;
 }
+
+/// Threads that may block, in a runtime of its own: some more than uploads are worked at.
+const THREADS: usize = 80;
+
+#[test]
+fn uploads_that_wait_for_their_clients_hold_no_threads() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).max_blocking_threads(THREADS).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let hub = TestHub::open().await;
+        let ann = hub.user("ann").await;
+        create(&ann, "model", "m").await.expect(200);
+        let mut uploads = tokio::task::JoinSet::new();
+        let mut senders = Vec::new();
+        for seed in 0..THREADS as u64 * 2 {
+            let data = noise(40_000, seed);
+            let answer = batch(&ann, "ann/m", "upload", json!(["basic"]), &data).await.expect(200).json();
+            let href = local(&answer["objects"][0]["actions"]["upload"]["href"]);
+            let (sender, parts) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(2);
+            sender.send(Ok(Bytes::copy_from_slice(&data[..1]))).await.unwrap();
+            let parts = futures_util::stream::unfold(parts, |mut parts| async {
+                parts.recv().await.map(|part| (part, parts))
+            });
+            let parts = futures_util::StreamExt::fuse(parts);
+            let client = ann.clone();
+            uploads.spawn(async move {
+                client.send(Method::PUT, &href, &[], Body::from_stream(parts)).await.expect(200);
+            });
+            senders.push((sender, data));
+        }
+        while senders.iter().any(|(sender, _)| sender.capacity() < sender.max_capacity()) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        // All of them wait for the rest: others are served.
+        let others = async {
+            let data = noise(100_000, 77);
+            upload(&ann, "ann/m", "other.bin", &data).await;
+            let found = ann.get("/ann/m/resolve/main/other.bin").await.expect(200);
+            assert_eq!(found.body, data);
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), others).await.expect("a hub that answers");
+        for (sender, data) in senders {
+            for part in data[1..].chunks(30_000) {
+                sender.send(Ok(Bytes::copy_from_slice(part))).await.unwrap();
+            }
+        }
+        while let Some(done) = uploads.join_next().await {
+            done.unwrap();
+        }
+    });
+}

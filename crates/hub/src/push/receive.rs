@@ -16,8 +16,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::time::{Instant, timeout};
 
-use super::{Pack, Push};
+use super::{Pack, Push, Sent};
 use crate::access::{Access, Propose};
+use crate::fetch::crowd::{CROWDED_WINDOW, LOOK, Window};
+use crate::places::Places;
 use crate::{Hub, Problem};
 
 /// How long taking a pack apart may go on after its last byte: so long, and a second more for so many bytes.
@@ -53,7 +55,7 @@ impl Hub {
         body: S,
     ) -> Result<Push, Problem>
     where
-        S: Stream<Item = io::Result<Bytes>> + Send,
+        S: Stream<Item = io::Result<Sent>> + Send,
     {
         let mut body = Box::pin(body);
         let Some((commands, first)) = read_commands(&mut body).await? else {
@@ -103,11 +105,12 @@ impl Hub {
 
     async fn take_apart<S>(&self, quarantine: Quarantine, first: Bytes, body: &mut S) -> Result<Pack, Problem>
     where
-        S: Stream<Item = io::Result<Bytes>> + Unpin,
+        S: Stream<Item = io::Result<Sent>> + Unpin,
     {
         let limit = self.config.max_push_bytes;
         let mut work = Work::start(quarantine, limit)?;
-        let sent = work.feed(first, body).await?;
+        let pace = Pace::of_place(&self.pushes, CROWDED_WINDOW);
+        let sent = work.feed(first, body, pace).await?;
         let patience = LEAST_INDEX_TIME + Duration::from_secs(sent / BYTES_A_SECOND);
         let Ok(ended) = timeout(patience, work.end()).await else {
             return Ok(Pack::Refused("taking the pack apart took too long: push less at once".into()));
@@ -142,9 +145,9 @@ const fn processor_seconds(bytes: u64) -> u64 {
 
 async fn read_commands<S>(body: &mut S) -> Result<Option<(Commands, Bytes)>, Problem>
 where
-    S: Stream<Item = io::Result<Bytes>> + Unpin,
+    S: Stream<Item = io::Result<Sent>> + Unpin,
 {
-    let (mut reader, mut pace) = (CommandReader::default(), Pace::default());
+    let (mut reader, mut pace) = (CommandReader::default(), Pace::free());
     while let Some(part) = pace.next(body).await? {
         if let Some(found) = reader.feed(&part)? {
             return Ok(Some(found));
@@ -156,50 +159,88 @@ where
 /// Reads what nobody wants: a client listens only when it has said everything.
 async fn drain<S>(body: &mut S) -> Result<(), Problem>
 where
-    S: Stream<Item = io::Result<Bytes>> + Unpin,
+    S: Stream<Item = io::Result<Sent>> + Unpin,
 {
-    let mut pace = Pace::default();
+    let mut pace = Pace::free();
     while pace.next(body).await?.is_some() {}
     Ok(())
 }
 
 /// How long a client has let us wait, against what it has sent: a place among the pushes is not kept for who dawdles.
-#[derive(Default)]
-struct Pace {
+struct Pace<'a> {
     waited: Duration,
     bytes: u64,
+    /// The same of late, for a place that others may wait for.
+    crowd: Option<(&'a Places, Window)>,
 }
 
-impl Pace {
-    async fn next<S>(&mut self, body: &mut S) -> Result<Option<Bytes>, Problem>
-    where
-        S: Stream<Item = io::Result<Bytes>> + Unpin,
-    {
-        let began = Instant::now();
-        let part = timeout(self.left(), body.next()).await;
-        let slow = |_| Problem::Invalid("the push came too slowly: push again, and less at once".into());
-        let part = part.map_err(slow)?.transpose().map_err(broken)?;
-        self.waited += began.elapsed();
-        self.bytes += part.as_ref().map_or(0, |part| part.len() as u64);
-        Ok(part)
+impl<'a> Pace<'a> {
+    /// Of a client that holds no place.
+    const fn free() -> Self {
+        Self { waited: Duration::ZERO, bytes: 0, crowd: None }
     }
 
-    /// How long it may be now.
-    fn left(&self) -> Duration {
-        let earned = Duration::from_secs(self.bytes / LEAST_BYTES_A_SECOND);
-        (PATIENCE + earned).saturating_sub(self.waited).min(PATIENCE)
+    const fn of_place(places: &'a Places, window: Duration) -> Self {
+        Self { crowd: Some((places, Window::new(window))), ..Self::free() }
     }
+
+    async fn next<S>(&mut self, body: &mut S) -> Result<Option<Bytes>, Problem>
+    where
+        S: Stream<Item = io::Result<Sent>> + Unpin,
+    {
+        let mut silent = Duration::ZERO;
+        let part = loop {
+            let (began, left) = (Instant::now(), self.left(silent));
+            let part = timeout(left.min(LOOK), body.next()).await;
+            silent += began.elapsed();
+            self.wait(began.elapsed());
+            match part {
+                Ok(part) => break part.transpose().map_err(broken)?,
+                Err(_) if self.left(silent).is_zero() => return Err(slow()),
+                Err(_) if self.is_in_the_way() => return Err(slow()),
+                Err(_) => {}
+            }
+        };
+        let Some(Sent { bytes, took }) = part else { return Ok(None) };
+        self.bytes += took;
+        if let Some((_, window)) = &mut self.crowd {
+            window.add(Duration::ZERO, took);
+        }
+        if self.is_in_the_way() { Err(slow()) } else { Ok(Some(bytes)) }
+    }
+
+    fn wait(&mut self, waited: Duration) {
+        self.waited += waited;
+        if let Some((_, window)) = &mut self.crowd {
+            window.add(waited, 0);
+        }
+    }
+
+    /// How long it may be now, when it has been so long without a byte.
+    fn left(&self, silent: Duration) -> Duration {
+        let earned = Duration::from_secs(self.bytes / LEAST_BYTES_A_SECOND);
+        (PATIENCE + earned).saturating_sub(self.waited).min(PATIENCE.saturating_sub(silent))
+    }
+
+    /// Too slow for a place that others wait for?
+    fn is_in_the_way(&self) -> bool {
+        self.crowd.as_ref().is_some_and(|(places, window)| window.is_slow() && places.are_waited_for())
+    }
+}
+
+fn slow() -> Problem {
+    Problem::Invalid("the push came too slowly: push again, and less at once".into())
 }
 
 /// The same where it is little; false where it is more.
 async fn drain_little<S>(read: u64, body: &mut S) -> Result<bool, Problem>
 where
-    S: Stream<Item = io::Result<Bytes>> + Unpin,
+    S: Stream<Item = io::Result<Sent>> + Unpin,
 {
     let little = async {
         let Some(mut left) = BUSY_DRAIN_BYTES.checked_sub(read) else { return Ok(false) };
         while let Some(part) = body.next().await {
-            match left.checked_sub(part.map_err(broken)?.len() as u64) {
+            match left.checked_sub(part.map_err(broken)?.bytes.len() as u64) {
                 Some(rest) => left = rest,
                 None => return Ok(false),
             }
@@ -232,12 +273,12 @@ impl Work {
     }
 
     /// Gives git the pack; how long it was. When git wants no more, the rest is read all the same.
-    async fn feed<S>(&mut self, first: Bytes, body: &mut S) -> Result<u64, Problem>
+    async fn feed<S>(&mut self, first: Bytes, body: &mut S, mut pace: Pace<'_>) -> Result<u64, Problem>
     where
-        S: Stream<Item = io::Result<Bytes>> + Unpin,
+        S: Stream<Item = io::Result<Sent>> + Unpin,
     {
         let mut stdin = self.stdin.take();
-        let (mut part, mut sent, mut pace) = (first, 0, Pace::default());
+        let (mut part, mut sent) = (first, 0);
         loop {
             let allowed = processor_seconds(sent);
             sent += part.len() as u64;
@@ -332,6 +373,7 @@ fn refusal(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::crowd::CROWDED_BYTES_PER_SECOND;
 
     #[test]
     fn time_at_the_processor_grows_with_the_pack() {
@@ -339,14 +381,51 @@ mod tests {
         assert_eq!(processor_seconds(BYTES_A_PROCESSOR_SECOND * 7), LEAST_PROCESSOR_SECONDS + 7);
     }
 
+    /// Parts that come one in so many milliseconds: how many are taken, of a hundred, until there is a refusal.
+    async fn taken(mut pace: Pace<'_>, took: u64, every: u64) -> u64 {
+        let part = move |()| async move {
+            tokio::time::sleep(Duration::from_millis(every)).await;
+            Some((Ok(Sent { bytes: Bytes::from_static(b"part"), took }), ()))
+        };
+        let mut body = Box::pin(futures_util::stream::unfold((), part));
+        let mut taken = 0;
+        while taken < 100 && pace.next(&mut body).await.is_ok() {
+            taken += 1;
+        }
+        taken
+    }
+
     #[tokio::test]
     async fn who_trickles_is_left() {
-        let mut nothing = Box::pin(futures_util::stream::pending());
-        let mut pace = Pace { waited: PATIENCE, bytes: LEAST_BYTES_A_SECOND - 1 };
-        assert!(pace.next(&mut nothing).await.is_err());
-        let earned = Pace { waited: PATIENCE, bytes: LEAST_BYTES_A_SECOND * 7 };
-        assert_eq!(earned.left(), Duration::from_secs(7));
-        let fast = Pace { waited: Duration::ZERO, bytes: u64::MAX / 2 };
-        assert_eq!(fast.left(), PATIENCE, "however much one has sent");
+        let spent = |bytes| Pace { waited: PATIENCE, bytes, ..Pace::free() };
+        assert_eq!(taken(spent(LEAST_BYTES_A_SECOND - 1), 1, 20).await, 0);
+        assert_eq!(spent(LEAST_BYTES_A_SECOND * 7).left(Duration::ZERO), Duration::from_secs(7));
+        let fast = Pace { bytes: u64::MAX / 2, ..Pace::free() };
+        assert_eq!(fast.left(Duration::ZERO), PATIENCE, "however much one has sent");
+        assert_eq!(fast.left(PATIENCE), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_gives_a_place_that_others_wait_for() {
+        use bastide_ledger::context::{Origin, request};
+        let from = |address: &str| {
+            let origin = Origin { address: Some(address.parse().unwrap()), ..Origin::default() };
+            let now = bastide_core::Timestamp::from_millis(0);
+            request(bastide_core::Actor::Anonymous, bastide_core::Credential::None, origin, now)
+        };
+        let places = Arc::new(Places::new(1, 1));
+        let place = places.take(&from("10.0.0.1"), PATIENCE).await.unwrap();
+        let paced = || Pace::of_place(&places, Duration::from_millis(100));
+        assert_eq!(taken(paced(), 1, 5).await, 100, "nobody else wants it");
+        let others = Arc::clone(&places);
+        let waiting = tokio::spawn(async move { others.take(&from("10.0.0.2"), PATIENCE).await.is_ok() });
+        while !places.are_waited_for() {
+            tokio::task::yield_now().await;
+        }
+        let slow = taken(paced(), 1, 5).await;
+        assert!((5..50).contains(&slow), "{slow} parts");
+        assert_eq!(taken(paced(), CROWDED_BYTES_PER_SECOND / 20, 5).await, 100, "fast enough for a crowd");
+        drop(place);
+        assert!(waiting.await.unwrap());
     }
 }

@@ -16,7 +16,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BINARY = pathlib.Path(os.environ.get("BASTIDE_BINARY") or ROOT / "target" / "release" / "bastide")
 
 
-START_SECONDS = 60
+PATIENCE = 60
+"""Seconds that a slow machine may take to come to rest; a quiet one takes none of them."""
+
+
+def soon(holds) -> bool:
+    """Whether something comes to hold."""
+    end = time.monotonic() + PATIENCE
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()
 
 
 def free_port() -> int:
@@ -53,7 +62,7 @@ class Server:
             words = [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"]
             words += ["--default-visibility", "public", "--json"]
             self.process = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, **environment})
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             try:
                 urllib.request.urlopen(self.url, timeout=1).close()

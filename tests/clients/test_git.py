@@ -15,6 +15,7 @@ import pytest
 
 hub = pytest.importorskip("huggingface_hub")
 from git_client import Git, files_of  # noqa: E402
+from hub_process import soon  # noqa: E402
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi  # noqa: E402
 
 COUNTER = iter(range(10_000))
@@ -512,10 +513,7 @@ def test_a_clone_that_is_broken_off_leaves_nothing_running(api, git, server):
         time.sleep(0.15)
         os.killpg(clone.pid, signal.SIGKILL)
         clone.wait()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and children_of(server.process.pid):
-        time.sleep(0.1)
-    assert children_of(server.process.pid) == []
+    assert soon(lambda: not children_of(server.process.pid)), children_of(server.process.pid)
 
 
 def children_of(pid: int) -> list[str]:

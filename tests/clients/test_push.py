@@ -17,6 +17,7 @@ import huggingface_hub as hub
 import pytest
 
 import packs
+from hub_process import soon
 from packs import NONE, Pack, Pusher, copy, delta, insert, oid, with_files
 
 HEAD = "refs/heads/main"
@@ -36,10 +37,6 @@ def refs(server, repo) -> dict[str, str]:
     return {ref["ref"]: ref["targetCommit"] for group in found.values() for ref in group}
 
 
-PATIENCE = 60
-"""Seconds that a slow machine may take to come to rest; a quiet one takes none of them."""
-
-
 def children(pid: int) -> set[str]:
     """The programs that a process has started. Jobs of the hub may have some, too, for a moment."""
     done = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True)
@@ -49,13 +46,6 @@ def children(pid: int) -> set[str]:
 def receiving(pid: int) -> list[int]:
     """Those that take a push apart."""
     return [int(line.split()[0]) for line in children(pid) if "index-pack" in line]
-
-
-def soon(holds) -> bool:
-    end = time.monotonic() + PATIENCE
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.05)
-    return holds()
 
 
 def files(folder: pathlib.Path) -> set[str]:

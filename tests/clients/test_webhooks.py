@@ -18,7 +18,7 @@ import pytest
 hub = pytest.importorskip("huggingface_hub")
 from huggingface_hub import CommitOperationAdd, HfApi  # noqa: E402
 
-from hub_process import prepare  # noqa: E402
+from hub_process import prepare, soon  # noqa: E402
 
 SECRET = "correct horse battery staple"
 
@@ -191,9 +191,7 @@ def test_https_is_checked_with_the_systems_certificates(ann, certificate):
     bad = ann.create_webhook(url=receiver.url(), watched=watched)
     ann.create_branch("ann/safe", branch="dev")
     receiver.wait(1)
-    end = time.monotonic() + 60
-    while not (deliveries(ann, bad) and deliveries(ann, good)) and time.monotonic() < end:
-        time.sleep(0.1)
+    assert soon(lambda: deliveries(ann, bad) and deliveries(ann, good))
     (delivered,), (refused,) = deliveries(ann, good), deliveries(ann, bad)
     assert (delivered["state"], delivered["status"]) == ("delivered", 200), delivered
     assert (refused["state"], refused["status"]) == ("waiting", None)

@@ -119,16 +119,6 @@ pub async fn leave_commits<L: Includes<Write>>(
     Ok(())
 }
 
-/// The pull requests whose refs are gone, and whose commits are charged still; where they were.
-pub async fn left_pulls<L: Includes<Write>>(
-    read: &mut Reader,
-    access: &Access<L>,
-) -> Result<Vec<(u64, Oid)>, StoreError> {
-    let sql = "SELECT DISTINCT number, head FROM proposal_commit WHERE repo_id = $1 AND head IS NOT NULL";
-    let rows = read.scan(sql, values![access.repo_id()]).await?;
-    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
-}
-
 /// Packs have no more than so many bytes that neither a branch nor a tag needs: nobody is let off more than that.
 pub async fn bound_bytes<L: Includes<Write>>(
     tx: &mut WriteTx,

@@ -181,8 +181,9 @@ impl Hub {
             prune::pruned(&mut tx, &writer).await?;
         }
         let mut released = 0u64;
-        for (number, head) in proposals::left_pulls(&mut tx, &writer).await? {
-            if !wanted.has(&head) {
+        for (number, head) in proposals::charged_pulls(&mut tx, &writer).await? {
+            // Of those whose refs are gone.
+            if head.is_some_and(|head| !wanted.has(&head)) {
                 proposals::release_commits(&mut tx, &writer, number).await?;
                 released += 1;
             }
